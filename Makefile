@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+# Ripstop: `make help` lists the targets. Everything runs as root on Debian 12.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+export GOFLAGS     ?= -buildvcs=false
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
+LDFLAGS  := -s -w -X github.com/ripstop/ripstop/daemon/api.Version=$(VERSION)
+BINARIES := bin/ripstopd bin/ripstop-server bin/ripstop
+TOOLS    := $(CURDIR)/bin/tools
+
+# Debian packages: what the daemons need to run is nothing; these are for
+# looking at their work (nft, ip), for the laboratory and for the tests.
+PACKAGES := iproute2 nftables iptables conntrack netcat-openbsd iputils-ping procps
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+deps: ## install the Debian packages and Go modules that are missing, visibly
+	@missing=; for p in $(PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "Installing Debian packages:$$missing"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	else echo "Debian packages: all there ($(PACKAGES))"; fi
+	@echo "Go modules: downloading what is missing"; go mod download
+
+build: ## put the binaries in bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./daemon/cmd/... ./cli/ripstop
+
+run: deps build ## protect this machine: ripstopd with its own ripstop-server; Ctrl-C stops it, rules stay
+	@exec bin/ripstopd --role standalone
+
+lab: deps build ## three hosts as network namespaces, with policy, shown with real connections
+	@vagrant/lab.sh up && vagrant/lab.sh demo
+
+lab-down: ## remove every trace of the laboratory
+	@vagrant/lab.sh down
+
+test: deps build vet ## all set-up, then all tests
+	CGO_ENABLED=1 go test -race -timeout 25m $(TESTFLAGS) ./...
+
+bench: build ## the figures that docs/reference/benchmarks.md explains
+	go test -run '^$$' -bench . -benchmem -timeout 60m $(BENCHFLAGS) ./...
+
+vet:
+	@test -z "$$(gofmt -l cli daemon web)" || { gofmt -l cli daemon web; echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+
+lint: vet ## vet, staticcheck, and govulncheck where its database can be reached
+	@mkdir -p $(TOOLS)
+	@test -x $(TOOLS)/staticcheck || GOBIN=$(TOOLS) go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+	$(TOOLS)/staticcheck ./...
+	@if command -v govulncheck >/dev/null; then govulncheck ./...; \
+	else echo "govulncheck: skipped, the program is not installed (its database needs the internet)"; fi
+
+ci: test lint ## what CI runs
+
+clean: ## remove what was built
+	rm -rf bin dist
+
+.PHONY: help deps build run lab lab-down test bench vet lint ci clean

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplane plans: it turns intents into the wanted packet filter
+// (package ruleset), and touches nothing. The packages below it act.
+//
+// What is planned, for IPv4 and IPv6 alike:
+//
+//	 input ──► established? ─► dispatch by interface ─► hi-ENDPOINT ─► tiers ─► profiles ─► deny
+//	output ──► established? ─► rewritten by NAT? then judged in postrouting
+//	                        └► dispatch by interface ─► ho-ENDPOINT ─► …
+//	forward ─► (in)  dispatch ─► hfi-ENDPOINT ─► applyOnForward tiers ─► accept
+//	        └► (out) dispatch ─► hfo-ENDPOINT ─► …
+//
+// The two halves of forward are base chains of their own at one hook, so that
+// an Allow of the first half ends only that half. Chains of policies
+// (pi-, po-) and profiles (pri-, pro-) are shared by all endpoints.
+//
+// The planner remembers what it has planned and passes on differences only.
+// It is used by one goroutine, the lane's.
+package dataplane
+
+import (
+	"fmt"
+	"reflect"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+)
+
+// MarkPass is the one bit of the packet mark that Ripstop uses: it carries
+// "Pass" from a policy's chain to its tier's. It is clear again when a packet
+// leaves our chains. The bit lies in Calico's default nftablesMarkMask.
+const MarkPass = 0x20000
+
+// Out takes the plan; a packet-filter back end or a ruleset.State.
+type Out interface {
+	Want(ruleset.ID, ruleset.Object)
+	Unwant(ruleset.ID)
+}
+
+// Planner turns intents into a ruleset. Make one with NewPlanner.
+type Planner struct {
+	out Out
+
+	settings   *intent.Settings
+	sets       map[string]*intent.Set
+	policies   map[api.Key]*intent.Policy
+	profiles   map[string]*intent.Profile
+	endpoints  map[string]*intent.HostEndpoint
+	interfaces map[string]*intent.Interface
+
+	dirtyPolicies  map[api.Key]bool
+	dirtyProfiles  map[string]bool
+	dirtyEndpoints map[string]bool
+	dirtyAll       bool // settings changed: plan everything again
+	dirtyDispatch  bool // which endpoint governs which interface
+
+	claims   map[string]string                   // interface → endpoint that claims it
+	exempt   map[string]bool                     // interfaces no wildcard governs
+	wildcard string                              // the wildcard endpoint, if any
+	entries  map[string]map[string]ruleset.Entry // dispatch map → its entries
+	governed map[string][]string                 // endpoint → its interfaces
+	chainsOf map[string][]string                 // place and endpoint → its chains
+	planned  map[ruleset.ID]ruleset.Object       // chains and entries passed on
+	usedBy   map[api.Key]map[string]bool         // policy → endpoints listing it
+	lists    map[string]map[api.Key]bool         // endpoint → policies it lists
+	passes   map[api.Key]map[api.PolicyType]bool // policy directions with a Pass
+}
+
+// NewPlanner makes a planner that passes its plan on to out. Nothing is
+// planned before the first Flush.
+func NewPlanner(out Out) *Planner {
+	return &Planner{
+		out:            out,
+		settings:       &intent.Settings{},
+		sets:           map[string]*intent.Set{},
+		policies:       map[api.Key]*intent.Policy{},
+		profiles:       map[string]*intent.Profile{},
+		endpoints:      map[string]*intent.HostEndpoint{},
+		interfaces:     map[string]*intent.Interface{},
+		dirtyPolicies:  map[api.Key]bool{},
+		dirtyProfiles:  map[string]bool{},
+		dirtyEndpoints: map[string]bool{},
+		dirtyAll:       true,
+		claims:         map[string]string{},
+		exempt:         map[string]bool{},
+		entries:        map[string]map[string]ruleset.Entry{},
+		governed:       map[string][]string{},
+		chainsOf:       map[string][]string{},
+		planned:        map[ruleset.ID]ruleset.Object{},
+		usedBy:         map[api.Key]map[string]bool{},
+		lists:          map[string]map[api.Key]bool{},
+		passes:         map[api.Key]map[api.PolicyType]bool{},
+	}
+}
+
+// Note takes one change. Sets and members are passed on at once; the rest is
+// planned by Flush.
+func (p *Planner) Note(c intent.Change) {
+	switch c.Key.Kind {
+	case intent.KindSettings:
+		p.settings = &intent.Settings{}
+		if c.Value != nil {
+			p.settings = c.Value.(*intent.Settings)
+		}
+		p.dirtyAll = true
+	case intent.KindSet:
+		p.noteSet(c)
+	case intent.KindMember:
+		p.noteMember(c)
+	case intent.KindPolicy:
+		k := c.Key.Policy
+		note(p.policies, k, c.Value)
+		p.dirtyPolicies[k] = true
+	case intent.KindProfile:
+		note(p.profiles, c.Key.Name, c.Value)
+		p.dirtyProfiles[c.Key.Name] = true
+	case intent.KindHostEndpoint:
+		note(p.endpoints, c.Key.Name, c.Value)
+		p.dirtyEndpoints[c.Key.Name] = true
+		p.dirtyDispatch = true
+	case intent.KindInterface:
+		note(p.interfaces, c.Key.Name, c.Value)
+		p.dirtyDispatch = true
+	default:
+		panic(fmt.Sprintf("dataplane: intent of kind %d", c.Key.Kind))
+	}
+}
+
+func note[K comparable, V intent.Value](m map[K]V, k K, v intent.Value) {
+	if v == nil {
+		delete(m, k)
+		return
+	}
+	m[k] = v.(V)
+}
+
+// Governed is which interfaces each endpoint governs now, by the last Flush.
+// A wildcard endpoint lists the interfaces that exist.
+func (p *Planner) Governed() map[string][]string { return p.governed }
+
+// Flush plans what has changed and passes the differences on.
+func (p *Planner) Flush() {
+	if p.dirtyAll {
+		p.planFixed()
+		for k := range p.policies {
+			p.dirtyPolicies[k] = true
+		}
+		for k := range p.profiles {
+			p.dirtyProfiles[k] = true
+		}
+		p.dirtyDispatch = true
+	}
+	p.planPolicies()
+	p.planProfiles()
+	if p.dirtyDispatch || p.dirtyAll {
+		p.resolve()
+	}
+	p.planEndpoints()
+	if p.dirtyDispatch || p.dirtyAll {
+		p.planDispatch()
+	}
+	p.dirtyAll, p.dirtyDispatch = false, false
+}
+
+// want passes an object on if it differs from what was passed on before.
+func (p *Planner) want(id ruleset.ID, o ruleset.Object) {
+	if old, ok := p.planned[id]; ok && reflect.DeepEqual(old, o) {
+		return
+	}
+	p.planned[id] = o
+	p.out.Want(id, o)
+}
+
+func (p *Planner) unwant(id ruleset.ID) {
+	if _, ok := p.planned[id]; !ok {
+		return
+	}
+	delete(p.planned, id)
+	p.out.Unwant(id)
+}
+
+func (p *Planner) wantChain(name string, c *ruleset.Chain) {
+	p.want(ruleset.ID{Kind: ruleset.KindChain, Name: name}, c)
+}
+
+func (p *Planner) unwantChain(name string) {
+	p.unwant(ruleset.ID{Kind: ruleset.KindChain, Name: name})
+}

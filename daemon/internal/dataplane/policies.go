@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+)
+
+// policyChain is the name of a policy's chain: "pi-gnp/web".
+func policyChain(k api.Key, d api.PolicyType) string {
+	o := policyOrigin(k, "", d)
+	name := o.kind + "/" + o.name
+	if o.namespace != "" {
+		name = o.kind + "/" + o.namespace + "/" + o.name
+	}
+	if d == api.Ingress {
+		return "pi-" + name
+	}
+	return "po-" + name
+}
+
+func profileChain(name string, d api.PolicyType) string {
+	if d == api.Ingress {
+		return "pri-" + name
+	}
+	return "pro-" + name
+}
+
+func (p *Planner) planPolicies() {
+	for k := range p.dirtyPolicies {
+		pol := p.policies[k]
+		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
+			name := policyChain(k, d)
+			if pol == nil {
+				p.unwantChain(name)
+				p.unwantChain(name + "/nat")
+				continue
+			}
+			list := pol.Ingress
+			if d == api.Egress {
+				list = pol.Egress
+			}
+			p.wantVariants(name, list, policyOrigin(k, pol.Tier, d), d)
+		}
+		p.notePasses(k, pol)
+	}
+	clear(p.dirtyPolicies)
+}
+
+// notePasses remembers in which directions a policy has a Pass. When that
+// changes, the endpoints that list the policy are planned again, because
+// their tiers check for Pass only behind policies that can pass.
+func (p *Planner) notePasses(k api.Key, pol *intent.Policy) {
+	was := p.passes[k]
+	var is map[api.PolicyType]bool
+	if pol != nil {
+		is = map[api.PolicyType]bool{api.Ingress: hasPass(pol.Ingress), api.Egress: hasPass(pol.Egress)}
+	}
+	if was[api.Ingress] != is[api.Ingress] || was[api.Egress] != is[api.Egress] {
+		for ep := range p.usedBy[k] {
+			p.dirtyEndpoints[ep] = true
+		}
+	}
+	if is == nil {
+		delete(p.passes, k)
+		return
+	}
+	p.passes[k] = is
+}
+
+func hasPass(list []intent.Rule) bool {
+	for i := range list {
+		if list[i].Action == api.Pass && !list[i].Never {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Planner) planProfiles() {
+	for name := range p.dirtyProfiles {
+		pro := p.profiles[name]
+		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
+			chain := profileChain(name, d)
+			if pro == nil {
+				p.unwantChain(chain)
+				p.unwantChain(chain + "/nat")
+				continue
+			}
+			list := pro.Ingress
+			if d == api.Egress {
+				list = pro.Egress
+			}
+			p.wantVariants(chain, list, origin{kind: "pro", name: name, direction: d}, d)
+		}
+	}
+	clear(p.dirtyProfiles)
+}
+
+// wantVariants plans one chain in every rendering that is needed.
+func (p *Planner) wantVariants(name string, list []intent.Rule, o origin, d api.PolicyType) {
+	vs := p.variants(d)
+	for _, v := range vs {
+		p.wantChain(name+v.suffix, &ruleset.Chain{Rules: p.policyRules(list, o, v.deny)})
+	}
+	if len(vs) == 1 {
+		p.unwantChain(name + "/nat")
+	}
+}

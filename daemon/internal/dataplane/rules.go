@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+)
+
+// origin is where a list of rules was written, for comments and log prefixes.
+type origin struct {
+	tier      string
+	kind      string // short kind: gnp, np, pro
+	namespace string
+	name      string
+	direction api.PolicyType
+}
+
+// String is "gnp/web ingress" or "np/prod/db egress".
+func (o origin) String() string {
+	name := o.name
+	if o.namespace != "" {
+		name = o.namespace + "/" + name
+	}
+	return o.kind + "/" + name + " " + strings.ToLower(string(o.direction))
+}
+
+func policyOrigin(k api.Key, tier string, d api.PolicyType) origin {
+	kind := map[api.Kind]string{api.KindGlobalNetworkPolicy: "gnp", api.KindNetworkPolicy: "np"}[k.Kind]
+	return origin{tier: tier, kind: kind, namespace: k.Namespace, name: k.Name, direction: d}
+}
+
+// variant is one rendering of the chains that judge egress. Where a packet
+// can be refused only by dropping it (postrouting), a second rendering is
+// needed as soon as denied packets are to be answered.
+type variant struct {
+	suffix string
+	deny   ruleset.Verb
+}
+
+func (p *Planner) variants(d api.PolicyType) []variant {
+	if !p.settings.DenyReject {
+		return []variant{{deny: ruleset.Drop}}
+	}
+	if d == api.Ingress {
+		return []variant{{deny: ruleset.Reject}}
+	}
+	return []variant{{deny: ruleset.Reject}, {suffix: "/nat", deny: ruleset.Drop}}
+}
+
+// policyRules renders a list of rules of a policy or profile.
+func (p *Planner) policyRules(list []intent.Rule, o origin, deny ruleset.Verb) []ruleset.Rule {
+	var rules []ruleset.Rule
+	for i := range list {
+		r := &list[i]
+		if r.Never {
+			continue
+		}
+		action := p.action(r.Action, o, deny)
+		comment := fmt.Sprintf("%s %d", o, r.Index)
+		for _, m := range matches(r) {
+			rules = append(rules, ruleset.Rule{Match: m, Action: action, Counter: true, Comment: shorten(comment, 100)})
+		}
+	}
+	return rules
+}
+
+func (p *Planner) action(a api.Action, o origin, deny ruleset.Verb) ruleset.Action {
+	switch a {
+	case api.Allow:
+		return ruleset.Action{Verb: ruleset.Accept}
+	case api.Deny:
+		return ruleset.Action{Verb: deny}
+	case api.Pass:
+		return ruleset.Action{Verb: ruleset.Goto, Target: chainPass}
+	case api.Log:
+		s := p.settings
+		return ruleset.Action{
+			Verb: ruleset.Log, LogPrefix: logPrefix(s.LogPrefix, o),
+			LogRate: uint64(s.LogRate), LogUnit: s.LogRateUnit, LogBurst: uint32(s.LogBurst),
+		}
+	}
+	panic("dataplane: rule with action " + string(a))
+}
+
+// logPrefix expands %t tier, %k short kind, %p namespace/name, %n name, and
+// ends in ": " as Calico's does.
+func logPrefix(format string, o origin) string {
+	full := o.name
+	if o.namespace != "" {
+		full = o.namespace + "/" + o.name
+	}
+	s := strings.NewReplacer("%t", o.tier, "%k", o.kind, "%p", full, "%n", o.name).Replace(format)
+	return shorten(s, 125) + ": "
+}
+
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n]
+}
+
+// matches renders what a rule matches as conjunctions: one for each family
+// that addresses bind it to, times the alternatives of numeric and named
+// ports on each side, times the protocols if ports came without one.
+func matches(r *intent.Rule) []ruleset.Match {
+	families := []ruleset.Family{ruleset.Family(r.Family)}
+	if r.Family == intent.AnyFamily && (bindsFamily(&r.Source) || bindsFamily(&r.Destination)) {
+		families = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
+	}
+	var out []ruleset.Match
+	for _, f := range families {
+		m := ruleset.Match{
+			Family: f, Protocol: r.Protocol, NotProtocol: r.NotProtocol,
+			ICMP: icmp(r.ICMP), NotICMP: icmp(r.NotICMP),
+		}
+		if !addresses(&m, f, r) {
+			continue
+		}
+		for _, src := range portAlternatives(&r.Source, f) {
+			for _, dst := range portAlternatives(&r.Destination, f) {
+				m := m
+				m.SrcPorts, m.SrcPortSets = src.ports, src.sets
+				m.DstPorts, m.DstPortSets = dst.ports, dst.sets
+				m.NotSrcPorts, m.NotSrcPortSets = portRanges(r.Source.NotPorts), portSets(r.Source.NotNamedPorts, f)
+				m.NotDstPorts, m.NotDstPortSets = portRanges(r.Destination.NotPorts), portSets(r.Destination.NotNamedPorts, f)
+				out = append(out, withPortProtocol(m)...)
+			}
+		}
+	}
+	return out
+}
+
+func bindsFamily(e *intent.Entity) bool {
+	return len(e.Nets) > 0 || len(e.NotNets) > 0 || e.Set != "" || e.NotSet != "" ||
+		len(e.NamedPorts) > 0 || len(e.NotNamedPorts) > 0
+}
+
+// addresses fills in the address matches for one family; false: the rule has
+// nets, but none of this family, and so does not exist for it.
+func addresses(m *ruleset.Match, f ruleset.Family, r *intent.Rule) bool {
+	side := func(e *intent.Entity, nets, notNets *[]netip.Prefix, sets, notSets *[]string) bool {
+		*nets, *notNets = ofFamily(e.Nets, f), ofFamily(e.NotNets, f)
+		if e.Set != "" {
+			*sets = []string{setName(e.Set, f)}
+		}
+		if e.NotSet != "" {
+			*notSets = []string{setName(e.NotSet, f)}
+		}
+		return len(e.Nets) == 0 || len(*nets) > 0
+	}
+	return side(&r.Source, &m.Src, &m.NotSrc, &m.SrcSets, &m.NotSrcSets) &&
+		side(&r.Destination, &m.Dst, &m.NotDst, &m.DstSets, &m.NotDstSets)
+}
+
+func ofFamily(nets []netip.Prefix, f ruleset.Family) []netip.Prefix {
+	var out []netip.Prefix
+	for _, n := range nets {
+		if familyOf(n) == f {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func familyOf(n netip.Prefix) ruleset.Family {
+	if n.Addr().Is4() {
+		return ruleset.IPv4
+	}
+	return ruleset.IPv6
+}
+
+// ports is one alternative of a side's ports: numeric or named, not both.
+type ports struct {
+	ports []ruleset.PortRange
+	sets  []string
+}
+
+func portAlternatives(e *intent.Entity, f ruleset.Family) []ports {
+	var out []ports
+	if len(e.Ports) > 0 {
+		out = append(out, ports{ports: portRanges(e.Ports)})
+	}
+	if len(e.NamedPorts) > 0 {
+		out = append(out, ports{sets: portSets(e.NamedPorts, f)})
+	}
+	if out == nil {
+		return []ports{{}}
+	}
+	return out
+}
+
+func portRanges(list []intent.PortRange) []ruleset.PortRange {
+	var out []ruleset.PortRange
+	for _, r := range list {
+		out = append(out, ruleset.PortRange(r))
+	}
+	return out
+}
+
+func portSets(ids []string, f ruleset.Family) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, setName(id, f))
+	}
+	return out
+}
+
+// portProtocols are the protocols whose header begins with two ports.
+var portProtocols = []uint8{6, 17, 132, 136}
+
+// withPortProtocol makes sure that ports are only looked for in protocols
+// that have them: a rule with ports and no protocol (validation refuses it)
+// is said once for each such protocol; one with another protocol never
+// matches.
+func withPortProtocol(m ruleset.Match) []ruleset.Match {
+	if len(m.SrcPorts)+len(m.DstPorts)+len(m.NotSrcPorts)+len(m.NotDstPorts) == 0 {
+		return []ruleset.Match{m}
+	}
+	if m.Protocol != 0 {
+		if !ruleset.HasPorts(m.Protocol) {
+			return nil
+		}
+		return []ruleset.Match{m}
+	}
+	var out []ruleset.Match
+	for _, proto := range portProtocols {
+		if proto == m.NotProtocol {
+			continue
+		}
+		n := m
+		n.Protocol, n.NotProtocol = proto, 0
+		out = append(out, n)
+	}
+	return out
+}
+
+func icmp(i *intent.ICMP) *ruleset.ICMP {
+	if i == nil {
+		return nil
+	}
+	v := ruleset.ICMP(*i)
+	return &v
+}

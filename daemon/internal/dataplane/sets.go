@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+)
+
+// setName is the name of the half of a set that holds one family.
+func setName(id string, f ruleset.Family) string {
+	if f == ruleset.IPv4 {
+		return id + "-4"
+	}
+	return id + "-6"
+}
+
+func (p *Planner) noteSet(c intent.Change) {
+	for _, f := range []ruleset.Family{ruleset.IPv4, ruleset.IPv6} {
+		id := ruleset.ID{Kind: ruleset.KindSet, Name: setName(c.Key.Name, f)}
+		if c.Value == nil {
+			p.out.Unwant(id)
+			continue
+		}
+		typ := ruleset.TypeNet
+		if c.Value.(*intent.Set).Type == intent.NamedPorts {
+			typ = ruleset.TypeAddrPort
+		}
+		p.out.Want(id, &ruleset.Set{Family: f, Type: typ})
+	}
+	note(p.sets, c.Key.Name, c.Value)
+}
+
+func (p *Planner) noteMember(c intent.Change) {
+	m := c.Key.Member
+	f := ruleset.IPv6
+	if m.Net.Addr().Is4() {
+		f = ruleset.IPv4
+	}
+	id := ruleset.ID{
+		Kind: ruleset.KindMember,
+		Name: setName(c.Key.Name, f),
+		Elem: ruleset.Element{Net: m.Net, Proto: m.Protocol, Port: m.Port},
+	}
+	if c.Value == nil {
+		p.out.Unwant(id)
+		return
+	}
+	p.out.Want(id, ruleset.Member{})
+}

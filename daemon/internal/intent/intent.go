@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package intent is what calc says and planners hear: plain keyed facts about
+// one host. It is a closed list: Policy, Profile, Set, Member, HostEndpoint,
+// Settings, Interface. Values are not changed after they are handed on.
+//
+// Who says what: calc says all but Interface, which the link monitor says.
+// Planners must not depend on the order in which facts of one batch arrive,
+// but calc promises that, at the end of every batch, whatever is named by a
+// value (a set by a rule, a policy by an endpoint) has been said.
+package intent
+
+import (
+	"net/netip"
+
+	"github.com/ripstop/ripstop/daemon/api"
+)
+
+// Kind is the kind of a fact.
+type Kind uint8
+
+// The closed list of facts.
+const (
+	KindSettings Kind = iota + 1
+	KindSet
+	KindMember
+	KindPolicy
+	KindProfile
+	KindHostEndpoint
+	KindInterface
+)
+
+// Key names one fact.
+type Key struct {
+	Kind Kind
+	// Name is the set's id, the profile's, endpoint's or interface's name;
+	// empty for Settings and for policies.
+	Name string
+	// Policy names a policy; only for KindPolicy.
+	Policy api.Key
+	// Member is the element of the set Name; only for KindMember.
+	Member Member
+}
+
+// Change says that a fact is now so. Value nil: it is no longer.
+type Change struct {
+	Key   Key
+	Value Value
+}
+
+// Value is one of the types below.
+type Value interface{ isIntent() }
+
+// Family is an IP version.
+type Family uint8
+
+// Families. AnyFamily: both.
+const (
+	AnyFamily Family = 0
+	IPv4      Family = 4
+	IPv6      Family = 6
+)
+
+// Settings is what FelixConfiguration (and the daemon's own configuration,
+// for what the store does not say) has to say about the packet filter.
+type Settings struct {
+	FailsafeInbound  []Failsafe
+	FailsafeOutbound []Failsafe
+	// DenyReject answers a denied packet (ICMP error or TCP reset) instead
+	// of dropping it.
+	DenyReject bool
+	// AllowInvalid leaves packets of conntrack state INVALID to policy.
+	AllowInvalid bool
+	// InterfaceExclude are interfaces that are never host interfaces: a
+	// name, or a regular expression between slashes.
+	InterfaceExclude []string
+	// WorkloadPrefixes mark workload interfaces; a wildcard host endpoint
+	// does not govern them.
+	WorkloadPrefixes []string
+	// LogPrefix is put before the text of Log actions, with %t %k %n %p.
+	LogPrefix string
+	// LogRate limits each log rule to LogRate packets per LogRateUnit
+	// ("second", "minute", "hour", "day") with LogBurst; 0: no limit.
+	LogRate     int
+	LogRateUnit string
+	LogBurst    int
+	// MaxSetSize is the largest number of members of a set.
+	MaxSetSize int
+}
+
+// Failsafe is traffic that policy cannot take away. Port is the destination
+// port. Net is the peer; the zero Prefix means anybody, both families.
+type Failsafe struct {
+	Protocol uint8
+	Port     uint16
+	Net      netip.Prefix
+}
+
+// SetType is what a set's members are.
+type SetType uint8
+
+// Set types. Nets: prefixes. NamedPorts: address, protocol and port.
+const (
+	Nets SetType = iota + 1
+	NamedPorts
+)
+
+// Set is a set of addresses that a selector stands for. Members are facts of
+// their own. Both families are in one set.
+type Set struct {
+	Type SetType
+	// Selector is the canonical text, for people.
+	Selector string
+}
+
+// Member is one member of a set. Protocol and Port are zero in Nets.
+type Member struct {
+	Net      netip.Prefix // masked; a single address for NamedPorts
+	Protocol uint8
+	Port     uint16
+}
+
+// IsMember is the value of a member that is there.
+type IsMember struct{}
+
+// Policy is a policy that governs an endpoint of this host.
+type Policy struct {
+	Tier           string
+	Ingress        []Rule
+	Egress         []Rule
+	ApplyOnForward bool
+}
+
+// Profile is a profile that an endpoint of this host lists.
+type Profile struct {
+	Ingress []Rule
+	Egress  []Rule
+}
+
+// Rule is a rule whose selectors have become sets. All that is set must match.
+type Rule struct {
+	Action api.Action
+	// Family is set when ipVersion, an ICMP protocol or the nets bind the
+	// rule to one family.
+	Family      Family
+	Protocol    uint8 // 0: any
+	NotProtocol uint8 // 0: none
+	ICMP        *ICMP
+	NotICMP     *ICMP
+	Source      Entity
+	Destination Entity
+	// Never: the rule cannot be enforced and so matches nothing (an Allow
+	// with an HTTP match, a service without endpoints).
+	Never bool
+	// Index is the rule's place in the list the author wrote, from 0.
+	Index int
+}
+
+// ICMP is a type with an optional code.
+type ICMP struct {
+	Type    uint8
+	Code    uint8
+	HasCode bool
+}
+
+// Entity is one side of a rule. Lists are ORed inside, fields are ANDed.
+// Ports and NamedPorts are ORed together; so are, negated, NotPorts and
+// NotNamedPorts.
+type Entity struct {
+	Nets, NotNets []netip.Prefix
+	// Set and NotSet are ids of Nets sets; empty: no restriction.
+	Set, NotSet string
+	Ports       []PortRange
+	NotPorts    []PortRange
+	// NamedPorts and NotNamedPorts are ids of NamedPorts sets.
+	NamedPorts    []string
+	NotNamedPorts []string
+}
+
+// PortRange is Min to Max, both included.
+type PortRange struct{ Min, Max uint16 }
+
+// HostEndpoint is an endpoint of this host with what governs it.
+type HostEndpoint struct {
+	// Interface is a name, api.AllInterfaces, or empty: then the interfaces
+	// that hold one of ExpectedIPs.
+	Interface   string
+	ExpectedIPs []netip.Addr
+	Profiles    []string
+	// Tiers judge traffic of the host itself, in order. A tier is listed if
+	// it has an enforced or staged policy here, in whatever direction.
+	Tiers []Tier
+	// ForwardTiers judge forwarded traffic: applyOnForward policies only.
+	ForwardTiers []Tier
+}
+
+// Tier is a tier as it looks from one endpoint: only the policies that govern
+// the endpoint, in order, per direction. Staged policies are not listed.
+type Tier struct {
+	Name string
+	// DefaultPass: traffic that no policy of the tier decides goes on to the
+	// next tier; else it is denied (if a policy of the direction is here).
+	DefaultPass bool
+	Ingress     []api.Key
+	Egress      []api.Key
+}
+
+// Interface is an interface of this host, as it is now.
+type Interface struct {
+	Addrs []netip.Addr
+	Up    bool
+}
+
+func (*Settings) isIntent()     {}
+func (*Set) isIntent()          {}
+func (IsMember) isIntent()      {}
+func (*Policy) isIntent()       {}
+func (*Profile) isIntent()      {}
+func (*HostEndpoint) isIntent() {}
+func (*Interface) isIntent()    {}
