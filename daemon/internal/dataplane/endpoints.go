@@ -75,7 +75,7 @@ func (p *Planner) noteLists(name string) {
 
 func (p *Planner) planEndpoint(name string, ep *intent.HostEndpoint, h hooking) {
 	wanted := map[string]bool{}
-	if ep != nil && (!h.forward || judgesForward(ep, h.direction)) {
+	if ep != nil && (!h.forward || judgesForward(ep, h.direction) || !p.settings.AllowInvalid) {
 		for _, v := range p.variants(h.direction) {
 			if h.forward && v.suffix != "" {
 				continue
@@ -101,7 +101,8 @@ func (p *Planner) planEndpoint(name string, ep *intent.HostEndpoint, h hooking) 
 }
 
 // judgesForward reports whether any applyOnForward policy of this direction
-// governs the endpoint; if none does, forwarded traffic is not judged here.
+// governs the endpoint; if none does, forwarded traffic is accepted here, bar
+// packets that belong to no connection.
 func judgesForward(ep *intent.HostEndpoint, d api.PolicyType) bool {
 	for i := range ep.ForwardTiers {
 		if len(tierPolicies(&ep.ForwardTiers[i], d)) > 0 {

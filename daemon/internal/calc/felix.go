@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calc
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+)
+
+// reader reads the parameters of FelixConfiguration that Ripstop acts on, from
+// one object after the other, the stronger one later. Of each parameter the
+// strongest object that sets it counts, even if what it says is bad: then the
+// default holds, and there is a fault.
+type reader struct {
+	defaults  Config
+	settings  intent.Settings
+	reporting Reporting
+	// bad has the faults of parameters whose strongest value is bad.
+	bad map[string]api.Fault
+	// denySet: nftablesFilterDenyAction was set; iptablesSet: the other was.
+	denySet, iptablesSet bool
+
+	object string // that is being read
+}
+
+func newReader(c Config) *reader {
+	r := &reader{defaults: c, settings: c.Settings, reporting: c.Reporting, bad: map[string]api.Fault{}}
+	r.settings.FailsafeInbound = slices.Clone(c.Settings.FailsafeInbound)
+	r.settings.FailsafeOutbound = slices.Clone(c.Settings.FailsafeOutbound)
+	r.settings.InterfaceExclude = slices.Clone(c.Settings.InterfaceExclude)
+	r.settings.WorkloadPrefixes = slices.Clone(c.Settings.WorkloadPrefixes)
+	return r
+}
+
+func (r *reader) allFaults() []api.Fault { return slices.Collect(maps.Values(r.bad)) }
+
+// noEffect is what would be acted on and is not, because of another one.
+func (r *reader) noEffect() []string {
+	if r.denySet && r.iptablesSet {
+		return []string{"iptablesFilterDenyAction"}
+	}
+	return nil
+}
+
+func (r *reader) read(o *api.FelixConfiguration) {
+	r.object = o.Key().String()
+	spec, set, def := &o.Spec, &r.settings, &r.defaults.Settings
+	r.failsafes("failsafeInboundHostPorts", spec.FailsafeInboundHostPorts, &set.FailsafeInbound, def.FailsafeInbound)
+	r.failsafes("failsafeOutboundHostPorts", spec.FailsafeOutboundHostPorts, &set.FailsafeOutbound, def.FailsafeOutbound)
+	r.iptablesSet = r.iptablesSet || spec.IptablesFilterDenyAction != ""
+	if !r.denySet {
+		word(r, "iptablesFilterDenyAction", spec.IptablesFilterDenyAction, &set.DenyReject, def.DenyReject, readDenyAction)
+	}
+	if spec.NftablesFilterDenyAction != "" {
+		r.denySet = true
+		delete(r.bad, "iptablesFilterDenyAction")
+		word(r, "nftablesFilterDenyAction", spec.NftablesFilterDenyAction, &set.DenyReject, def.DenyReject, readDenyAction)
+	}
+	if spec.DisableConntrackInvalidCheck != nil {
+		set.AllowInvalid = *spec.DisableConntrackInvalidCheck
+	}
+	word(r, "interfaceExclude", spec.InterfaceExclude, &set.InterfaceExclude, def.InterfaceExclude, readExclude)
+	word(r, "interfacePrefix", spec.InterfacePrefix, &set.WorkloadPrefixes, def.WorkloadPrefixes, readPrefixes)
+	word(r, "logPrefix", spec.LogPrefix, &set.LogPrefix, def.LogPrefix, func(s string) (string, error) {
+		if strings.EqualFold(s, noneWord) {
+			return "", nil
+		}
+		return s, nil
+	})
+	now, before := rate{set.LogRate, set.LogRateUnit}, rate{def.LogRate, def.LogRateUnit}
+	word(r, "logActionRateLimit", spec.LogActionRateLimit, &now, before, readRate)
+	set.LogRate, set.LogRateUnit = now.packets, now.unit
+	r.number("logActionRateLimitBurst", spec.LogActionRateLimitBurst, &set.LogBurst, def.LogBurst, 0, 9999)
+	r.number("maxIpsetSize", spec.MaxIpsetSize, &set.MaxSetSize, def.MaxSetSize, 1, 1<<31-1)
+	r.readReporting(spec)
+}
+
+func (r *reader) readReporting(spec *api.FelixConfigurationSpec) {
+	rep, def := &r.reporting, &r.defaults.Reporting
+	if spec.EndpointReportingEnabled != nil {
+		rep.Endpoints = *spec.EndpointReportingEnabled
+	}
+	r.duration("endpointReportingDelay", spec.EndpointReportingDelay, &rep.EndpointDelay, def.EndpointDelay)
+	r.duration("reportingInterval", spec.ReportingInterval, &rep.Interval, def.Interval)
+	r.duration("reportingTTL", spec.ReportingTTL, &rep.TTL, def.TTL)
+}
+
+// result settles a parameter that the object sets: the value, or the default
+// and a fault.
+func result[T any](r *reader, name string, to *T, v, def T, err error) {
+	if err == nil {
+		*to = v
+		delete(r.bad, name)
+		return
+	}
+	*to = def
+	r.bad[name] = api.Fault{Object: r.object, Message: "spec." + name + ": " + err.Error(), Effect: "the default holds"}
+}
+
+// word reads a parameter that is a text; an empty one is not set.
+func word[T any](r *reader, name, text string, to *T, def T, read func(string) (T, error)) {
+	if text == "" {
+		return
+	}
+	v, err := read(text)
+	result(r, name, to, v, def, err)
+}
+
+func (r *reader) number(name string, n *int, to *int, def, least, most int) {
+	if n == nil {
+		return
+	}
+	var err error
+	if *n < least || *n > most {
+		err = fmt.Errorf("%d is not %d to %d", *n, least, most)
+	}
+	result(r, name, to, *n, def, err)
+}
+
+func (r *reader) duration(name string, d *api.Duration, to *time.Duration, def time.Duration) {
+	if d == nil {
+		return
+	}
+	var err error
+	if d.Duration < 0 {
+		err = fmt.Errorf("%s is negative", d.Duration)
+	}
+	result(r, name, to, d.Duration, def, err)
+}
+
+// failsafes reads a list of failsafe ports. If an entry is bad, those that
+// are not hold together with the defaults: nobody shall be locked out by a
+// misprint.
+func (r *reader) failsafes(name string, list *[]api.ProtoPort, to *[]intent.Failsafe, def []intent.Failsafe) {
+	if list == nil {
+		return
+	}
+	var out []intent.Failsafe
+	add := func(f intent.Failsafe) {
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	delete(r.bad, name)
+	for i, p := range *list {
+		f, err := readFailsafe(p)
+		if err == nil {
+			add(f)
+			continue
+		}
+		if _, known := r.bad[name]; !known {
+			r.bad[name] = api.Fault{
+				Object:  r.object,
+				Message: fmt.Sprintf("spec.%s[%d]: %v", name, i, err),
+				Effect:  "the other entries hold, and so do the default failsafe ports",
+			}
+		}
+	}
+	if _, bad := r.bad[name]; bad {
+		for _, f := range def {
+			add(f)
+		}
+	}
+	*to = out
+}
+
+func readFailsafe(p api.ProtoPort) (intent.Failsafe, error) {
+	f := intent.Failsafe{Port: p.Port}
+	switch strings.ToLower(p.Protocol) {
+	case "tcp", "":
+		f.Protocol = protoTCP
+	case "udp":
+		f.Protocol = protoUDP
+	default:
+		return f, fmt.Errorf("protocol %q is neither TCP nor UDP", p.Protocol)
+	}
+	if p.Net == "" {
+		return f, nil
+	}
+	n, ok := parseNet(p.Net)
+	if !ok {
+		return f, fmt.Errorf("%q is not a network", p.Net)
+	}
+	f.Net = n
+	return f, nil
+}
+
+// noneWord is how Calico writes an empty value that is meant.
+const noneWord = "none"
+
+func readDenyAction(s string) (reject bool, err error) {
+	switch {
+	case strings.EqualFold(s, "Drop"):
+		return false, nil
+	case strings.EqualFold(s, "Reject"):
+		return true, nil
+	}
+	return false, fmt.Errorf("%q is neither Drop nor Reject", s)
+}
+
+var interfaceWord = regexp.MustCompile(`^[a-zA-Z0-9:._+-]{1,15}$`)
+
+// readExclude reads names and regular expressions between slashes, separated
+// by commas.
+func readExclude(s string) ([]string, error) {
+	if strings.EqualFold(s, noneWord) {
+		return nil, nil
+	}
+	var list []string
+	for _, w := range strings.Split(s, ",") {
+		w = strings.TrimSpace(w)
+		if len(w) > 2 && strings.HasPrefix(w, "/") && strings.HasSuffix(w, "/") {
+			if _, err := regexp.Compile(w[1 : len(w)-1]); err != nil {
+				return nil, err
+			}
+		} else if !interfaceWord.MatchString(w) {
+			return nil, fmt.Errorf("%q is neither an interface nor a regular expression between slashes", w)
+		}
+		list = append(list, w)
+	}
+	return list, nil
+}
+
+// readPrefixes reads beginnings of interface names, separated by commas.
+func readPrefixes(s string) ([]string, error) {
+	var list []string
+	for _, w := range strings.Split(s, ",") {
+		w = strings.TrimSpace(w)
+		if !interfaceWord.MatchString(w) || strings.EqualFold(w, noneWord) {
+			return nil, fmt.Errorf("%q is not the beginning of an interface's name", w)
+		}
+		list = append(list, w)
+	}
+	return list, nil
+}
+
+// rate is packets per unit.
+type rate struct {
+	packets int
+	unit    string
+}
+
+func readRate(s string) (rate, error) {
+	if strings.EqualFold(s, noneWord) {
+		return rate{}, nil
+	}
+	count, unit, _ := strings.Cut(s, "/")
+	n, err := strconv.Atoi(strings.TrimSpace(count))
+	unit = strings.ToLower(strings.TrimSpace(unit))
+	if err == nil && n > 0 && n <= 1_000_000 && unit != "" {
+		for _, u := range []string{"second", "minute", "hour", "day"} {
+			if strings.HasPrefix(u, unit) {
+				return rate{packets: n, unit: u}, nil
+			}
+		}
+	}
+	return rate{}, fmt.Errorf("%q is not a rate such as 10/minute", s)
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calc
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/calc/index"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/selector"
+)
+
+// policies knows all policies and tiers and which policies select which
+// endpoint of this host, and has those that select one translated. Of the
+// others it keeps no more than the object as it came, and the selector.
+type policies struct {
+	host  string
+	rules *rules
+	byKey map[api.Key]*policy
+	tiers map[string]tier
+	// matcher matches the policies' selectors with the local endpoints.
+	matcher *index.Index[*policy, string]
+	// of has the policies that select each local endpoint, by its name.
+	of map[string]map[*policy]struct{}
+	// dirty are policies whose translation may be out of date.
+	dirty map[*policy]struct{}
+	// touched are endpoints whose list of policies may be out of date. They
+	// wait for step endpoints.
+	touched map[string]struct{}
+}
+
+// policy is a policy of any of the four kinds.
+type policy struct {
+	key  api.Key
+	tie  string          // decides between policies of one order
+	spec *api.PolicySpec // nil: the policy is gone
+	place
+	// endpoints are the local endpoints that it selects.
+	endpoints map[string]struct{}
+}
+
+// place is what decides where among an endpoint's policies one stands.
+type place struct {
+	tier            string
+	order           float64
+	ingress, egress bool
+	forward         bool
+	staged          bool
+	// unapplied is the field that keeps the policy from being applied at
+	// all; empty: it is applied.
+	unapplied string
+}
+
+// tier is what matters of a Tier.
+type tier struct {
+	order       float64
+	defaultPass bool
+}
+
+func newPolicies(host string, r *rules) *policies {
+	p := &policies{
+		host:    host,
+		rules:   r,
+		byKey:   map[api.Key]*policy{},
+		tiers:   map[string]tier{},
+		of:      map[string]map[*policy]struct{}{},
+		dirty:   map[*policy]struct{}{},
+		touched: map[string]struct{}{},
+	}
+	p.matcher = index.New(p.matched)
+	return p
+}
+
+func (p *policies) note(ev api.Event) {
+	switch ev.Key.Kind {
+	case api.KindTier:
+		p.noteTier(ev)
+	case api.KindProfile:
+		inherit(p.matcher, ev)
+	case api.KindHostEndpoint:
+		p.noteEndpoint(ev)
+	case api.KindGlobalNetworkPolicy, api.KindNetworkPolicy,
+		api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy:
+		p.notePolicy(ev)
+	}
+}
+
+func (p *policies) noteTier(ev api.Event) {
+	old, had := p.tiers[ev.Key.Name]
+	if o, ok := ev.Object.(*api.Tier); ok {
+		t := tier{order: orderOf(o.Spec.Order), defaultPass: o.Spec.DefaultAction == api.Pass}
+		if had && t == old {
+			return
+		}
+		p.tiers[ev.Key.Name] = t
+	} else {
+		delete(p.tiers, ev.Key.Name)
+	}
+	for name, governing := range p.of {
+		for g := range governing {
+			if g.tier == ev.Key.Name {
+				p.touched[name] = struct{}{}
+				break
+			}
+		}
+	}
+}
+
+func (p *policies) noteEndpoint(ev api.Event) {
+	name := ev.Key.Name
+	if o, ok := ev.Object.(*api.HostEndpoint); ok && o.Spec.Node == p.host {
+		if p.of[name] == nil {
+			p.of[name] = map[*policy]struct{}{}
+		}
+		p.matcher.SetItem(name, ownLabels(o.Labels), o.Spec.Profiles)
+		return
+	}
+	if p.of[name] != nil {
+		p.matcher.DeleteItem(name)
+		delete(p.of, name)
+	}
+}
+
+func (p *policies) notePolicy(ev api.Event) {
+	pol := p.byKey[ev.Key]
+	var spec *api.PolicySpec
+	var sel *selector.Selector
+	if ev.Object != nil {
+		spec = policySpec(ev.Object)
+	}
+	staged := ev.Key.Kind == api.KindStagedGlobalNetworkPolicy || ev.Key.Kind == api.KindStagedNetworkPolicy
+	if spec != nil && staged && spec.StagedAction == stagedDelete {
+		spec = nil // it announces that something goes, and is nothing itself
+	}
+	if spec != nil {
+		var err error
+		if sel, err = policySelector(ev.Key.Namespace, spec); err != nil {
+			panic("calc: intake let a policy through that selects nothing that can be named: " + ev.Key.String())
+		}
+	}
+	if spec == nil {
+		if pol != nil {
+			pol.spec = nil
+			p.matcher.DeleteSelector(pol)
+			p.dirty[pol] = struct{}{}
+			delete(p.byKey, ev.Key)
+		}
+		return
+	}
+	if pol == nil {
+		pol = &policy{key: ev.Key, tie: ev.Key.Name + "/" + ev.Key.Namespace + "/" + string(ev.Key.Kind)}
+		p.byKey[ev.Key] = pol
+	}
+	pol.spec = spec
+	p.dirty[pol] = struct{}{}
+	if at := placeOf(spec, staged); at != pol.place {
+		pol.place = at
+		for name := range pol.endpoints {
+			p.touched[name] = struct{}{}
+		}
+	}
+	p.matcher.SetSelector(pol, sel)
+}
+
+const stagedDelete = "Delete"
+
+func placeOf(s *api.PolicySpec, staged bool) place {
+	at := place{
+		tier:  cmp.Or(s.Tier, api.DefaultTier),
+		order: orderOf(s.Order),
+		// No types at all: written before types existed, speaks for both.
+		ingress: len(s.Types) == 0 || slices.Contains(s.Types, api.Ingress),
+		egress:  len(s.Types) == 0 || slices.Contains(s.Types, api.Egress),
+		forward: s.ApplyOnForward,
+		staged:  staged,
+	}
+	switch {
+	case s.DoNotTrack:
+		at.unapplied = "doNotTrack"
+	case s.PreDNAT:
+		at.unapplied = "preDNAT"
+	}
+	return at
+}
+
+// orderOf is an order as a number; what has none comes last.
+func orderOf(o *float64) float64 {
+	if o == nil {
+		return math.Inf(1)
+	}
+	return *o
+}
+
+// matched hears that a policy has begun or ceased to select an endpoint.
+func (p *policies) matched(pol *policy, endpoint string, selects bool) {
+	p.touched[endpoint] = struct{}{}
+	if selects {
+		if pol.endpoints == nil {
+			pol.endpoints = map[string]struct{}{}
+		}
+		pol.endpoints[endpoint] = struct{}{}
+		p.of[endpoint][pol] = struct{}{}
+		if len(pol.endpoints) == 1 {
+			p.dirty[pol] = struct{}{}
+		}
+		return
+	}
+	delete(pol.endpoints, endpoint)
+	delete(p.of[endpoint], pol)
+	if len(pol.endpoints) == 0 {
+		pol.endpoints = nil
+		p.dirty[pol] = struct{}{}
+	}
+}
+
+func (p *policies) flush(func(intent.Change)) {
+	for pol := range p.dirty {
+		k := intent.Key{Kind: intent.KindPolicy, Policy: pol.key}
+		if !pol.enforced() {
+			p.rules.unwant(k)
+			continue
+		}
+		t := &translator{object: pol.key, namespace: pol.key.Namespace}
+		p.rules.want(k, pol.translate(t), t)
+	}
+	clear(p.dirty)
+}
+
+// sweep has nothing to take back: rules does it.
+func (p *policies) sweep(func(intent.Change)) {}
+
+// enforced reports whether the policy has a say about an endpoint here.
+func (pol *policy) enforced() bool {
+	return pol.spec != nil && len(pol.endpoints) > 0 && !pol.staged && pol.unapplied == ""
+}
+
+func (pol *policy) translate(t *translator) *intent.Policy {
+	out := &intent.Policy{Tier: pol.tier, ApplyOnForward: pol.forward}
+	if pol.ingress {
+		out.Ingress = t.rules("ingress", pol.spec.Ingress)
+	}
+	if pol.egress {
+		out.Egress = t.rules("egress", pol.spec.Egress)
+	}
+	return out
+}
+
+// judges is a tier with the policies that have a say in it about one
+// endpoint, in order; the staged ones too.
+type judges struct {
+	tier
+	name     string
+	missing  bool
+	policies []*policy
+}
+
+// judgesOf is who has a say about a local endpoint, in order.
+func (p *policies) judgesOf(endpoint string) []*judges {
+	byTier := map[string]*judges{}
+	var all []*judges
+	for pol := range p.of[endpoint] {
+		if pol.unapplied != "" {
+			continue
+		}
+		j := byTier[pol.tier]
+		if j == nil {
+			t, ok := p.tiers[pol.tier]
+			j = &judges{name: pol.tier, tier: t, missing: !ok}
+			byTier[pol.tier] = j
+			all = append(all, j)
+		}
+		j.policies = append(j.policies, pol)
+	}
+	slices.SortFunc(all, func(a, b *judges) int {
+		if a.missing != b.missing {
+			if a.missing {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.order, b.order), strings.Compare(a.name, b.name))
+	})
+	for _, j := range all {
+		slices.SortFunc(j.policies, func(a, b *policy) int {
+			return cmp.Or(cmp.Compare(a.order, b.order), strings.Compare(a.tie, b.tie))
+		})
+	}
+	return all
+}
+
+func (p *policies) faults() []api.Fault {
+	var all []api.Fault
+	for _, pol := range p.byKey {
+		if len(pol.endpoints) == 0 || pol.staged {
+			continue
+		}
+		_, ok := p.tiers[pol.tier]
+		switch {
+		case pol.unapplied != "":
+			all = append(all, api.Fault{
+				Object:  pol.key.String(),
+				Message: "spec." + pol.unapplied + ": policies of this sort are not supported yet",
+				Effect:  "the policy is not applied at all: it neither allows nor denies",
+			})
+		case !ok:
+			all = append(all, api.Fault{
+				Object:  pol.key.String(),
+				Message: "spec.tier: tier " + pol.tier + " does not exist",
+				Effect:  "the policy is enforced after all tiers; what no policy decides there is denied",
+			})
+		}
+	}
+	return all
+}
+
+// ownLabels is what an object's author says with its labels.
+func ownLabels(labels map[string]string) map[string]string {
+	for k := range labels {
+		if reserved(k) {
+			own := map[string]string{}
+			for k, v := range labels {
+				if !reserved(k) {
+					own[k] = v
+				}
+			}
+			return own
+		}
+	}
+	return labels
+}
+
+// inherit tells an index what endpoints and sets get from a profile.
+func inherit[S, I comparable](x *index.Index[S, I], ev api.Event) {
+	o, ok := ev.Object.(*api.Profile)
+	if !ok || o.Name == api.DefaultAllowProfile || len(o.Spec.LabelsToApply) == 0 {
+		x.DeleteParent(ev.Key.Name)
+		return
+	}
+	x.SetParent(ev.Key.Name, o.Spec.LabelsToApply)
+}

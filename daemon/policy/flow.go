@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+)
+
+// Direction is how a flow passes a host.
+type Direction uint8
+
+// Directions. Inbound: to a socket of the host. Outbound: from one. Forwarded:
+// in at one interface and out at another.
+const (
+	Inbound Direction = iota + 1
+	Outbound
+	Forwarded
+)
+
+// String is "inbound", "outbound" or "forwarded".
+func (d Direction) String() string {
+	switch d {
+	case Inbound:
+		return "inbound"
+	case Outbound:
+		return "outbound"
+	case Forwarded:
+		return "forwarded"
+	}
+	return "direction(" + strconv.Itoa(int(d)) + ")"
+}
+
+// MarshalText makes a Direction a word in JSON.
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// State is what connection tracking says of a packet. The zero value is New.
+type State uint8
+
+// States of a packet. Untracked packets are judged like new ones.
+const (
+	New State = iota
+	Established
+	Related
+	Invalid
+	Untracked
+)
+
+// String is the state's name in lower case.
+func (s State) String() string {
+	switch s {
+	case New:
+		return "new"
+	case Established:
+		return "established"
+	case Related:
+		return "related"
+	case Invalid:
+		return "invalid"
+	case Untracked:
+		return "untracked"
+	}
+	return "state(" + strconv.Itoa(int(s)) + ")"
+}
+
+// MarshalText makes a State a word in JSON.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// IANA's numbers of the protocols with names of their own.
+const (
+	protoICMP    = 1
+	protoTCP     = 6
+	protoUDP     = 17
+	protoICMPv6  = 58
+	protoSCTP    = 132
+	protoUDPLite = 136
+)
+
+// Host is a host as far as it is known. Interfaces maps each interface to its
+// addresses; it is needed only for endpoints that are found by expectedIPs.
+type Host struct {
+	Name       string                  `json:"name"`
+	Interfaces map[string][]netip.Addr `json:"interfaces,omitempty"`
+}
+
+// Flow is one packet as a host sees it, after any destination NAT. Its
+// addresses are of one family. An interface name may be empty when it is not
+// known: then only a wildcard endpoint governs it.
+type Flow struct {
+	Host      Host      `json:"host"`
+	Direction Direction `json:"direction"`
+	// InInterface is where the packet came in; of inbound and forwarded flows.
+	InInterface string `json:"inInterface,omitempty"`
+	// OutInterface is where the packet goes out; of outbound and forwarded flows.
+	OutInterface string     `json:"outInterface,omitempty"`
+	Source       netip.Addr `json:"source"`
+	Destination  netip.Addr `json:"destination"`
+	// Protocol is IANA's number.
+	Protocol uint8 `json:"protocol"`
+	// Ports count for TCP, UDP, SCTP and UDPLite only.
+	SourcePort      uint16 `json:"sourcePort,omitempty"`
+	DestinationPort uint16 `json:"destinationPort,omitempty"`
+	// ICMPType and ICMPCode count for ICMP and ICMPv6 only.
+	ICMPType uint8 `json:"icmpType,omitempty"`
+	ICMPCode uint8 `json:"icmpCode,omitempty"`
+	State    State `json:"state"`
+}
+
+// String is the flow in one line: "inbound TCP 10.0.0.2:40000 to 10.0.0.5:80
+// on h1 eth0".
+func (f Flow) String() string {
+	from, to := f.Source.String(), f.Destination.String()
+	if hasPorts(f.Protocol) {
+		from = netip.AddrPortFrom(f.Source, f.SourcePort).String()
+		to = netip.AddrPortFrom(f.Destination, f.DestinationPort).String()
+	}
+	s := f.Direction.String() + " " + protocolName(f.Protocol)
+	if f.Protocol == protoICMP || f.Protocol == protoICMPv6 {
+		s += fmt.Sprintf(" type %d code %d", f.ICMPType, f.ICMPCode)
+	}
+	s += " " + from + " to " + to + " on " + f.Host.Name
+	if f.InInterface != "" {
+		s += " in " + f.InInterface
+	}
+	if f.OutInterface != "" {
+		s += " out " + f.OutInterface
+	}
+	if f.State != New {
+		s += " (" + f.State.String() + ")"
+	}
+	return s
+}
+
+// family is 4 or 6.
+func (f Flow) family() int { return familyOf(f.Source) }
+
+// side is the source or the destination of a flow.
+func (f Flow) address(side string) netip.Addr {
+	if side == source {
+		return f.Source
+	}
+	return f.Destination
+}
+
+func (f Flow) port(side string) uint16 {
+	if side == source {
+		return f.SourcePort
+	}
+	return f.DestinationPort
+}
+
+// The sides of a flow, as they are called in sentences.
+const (
+	source      = "source"
+	destination = "destination"
+)
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return 4
+	}
+	return 6
+}
+
+func hasPorts(protocol uint8) bool {
+	switch protocol {
+	case protoTCP, protoUDP, protoSCTP, protoUDPLite:
+		return true
+	}
+	return false
+}
+
+func protocolName(n uint8) string {
+	switch n {
+	case protoICMP:
+		return "ICMP"
+	case protoTCP:
+		return "TCP"
+	case protoUDP:
+		return "UDP"
+	case protoICMPv6:
+		return "ICMPv6"
+	case protoSCTP:
+		return "SCTP"
+	case protoUDPLite:
+		return "UDPLite"
+	}
+	return "protocol " + strconv.Itoa(int(n))
+}

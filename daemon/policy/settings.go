@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/selector"
+)
+
+// Failsafe is traffic that policy cannot take away. Port is the destination
+// port. Net is the peer; the zero Prefix means anybody, of both families.
+// Protocol is 6 (TCP) or 17 (UDP).
+type Failsafe struct {
+	Protocol uint8
+	Port     uint16
+	Net      netip.Prefix
+}
+
+// String is "tcp:22", "tcp:10.0.0.0/8:22" or "tcp:[fd00::/8]:22".
+func (f Failsafe) String() string {
+	s := strings.ToLower(protocolName(f.Protocol)) + ":"
+	switch {
+	case !f.Net.IsValid():
+	case f.Net.Addr().Is4():
+		s += f.Net.String() + ":"
+	default:
+		s += "[" + f.Net.String() + "]:"
+	}
+	return s + strconv.Itoa(int(f.Port))
+}
+
+// Options are the settings where no FelixConfiguration says anything. A nil
+// list stands for Calico's default; an empty one for none.
+type Options struct {
+	FailsafeInbound  []Failsafe
+	FailsafeOutbound []Failsafe
+	// AllowInvalid leaves packets of state Invalid to policy; default: denied.
+	AllowInvalid bool
+	// InterfaceExclude are interfaces that a wildcard endpoint does not
+	// govern: names, or regular expressions between slashes. Default:
+	// kube-ipvs0.
+	InterfaceExclude []string
+	// WorkloadPrefixes begin the names of workloads' interfaces. Default:
+	// cali.
+	WorkloadPrefixes []string
+}
+
+// Settings are the options in force at one host.
+type Settings Options
+
+// Settings gives what is in force at a host: what the FelixConfigurations of
+// the host, of the nodes it is among and of all say, in this order, then the
+// world's options, then Calico's defaults.
+func (w *World) Settings(host string) Settings {
+	s := Settings(w.options)
+	if s.FailsafeInbound == nil {
+		s.FailsafeInbound = slices.Concat(failsafes(protoTCP, 22), failsafes(protoUDP, 68), failsafes(protoTCP, controlPorts()...))
+	}
+	if s.FailsafeOutbound == nil {
+		s.FailsafeOutbound = slices.Concat(failsafes(protoUDP, 53, 67), failsafes(protoTCP, controlPorts()...))
+	}
+	if s.InterfaceExclude == nil {
+		s.InterfaceExclude = []string{"kube-ipvs0"}
+	}
+	if s.WorkloadPrefixes == nil {
+		s.WorkloadPrefixes = []string{"cali"}
+	}
+	for _, c := range w.felixOf(host) {
+		s.apply(c)
+	}
+	return s
+}
+
+// felixOf are the configurations that hold for a host, the most general
+// first: "default", the oldest of those whose nodeSelector matches the host's
+// Node, and "node.<host>". One of another name without a nodeSelector holds
+// for nobody.
+func (w *World) felixOf(host string) []*api.FelixConfigurationSpec {
+	var general, selected, own *api.FelixConfigurationSpec
+	for _, c := range w.felix { // the oldest first
+		switch {
+		case c.Name == "default":
+			general = &c.Spec
+		case c.Name == "node."+host:
+			own = &c.Spec
+		case strings.HasPrefix(c.Name, "node."):
+		case selected == nil && w.nodeMatches(c.Spec.NodeSelector, host):
+			selected = &c.Spec
+		}
+	}
+	return slices.DeleteFunc([]*api.FelixConfigurationSpec{general, selected, own},
+		func(s *api.FelixConfigurationSpec) bool { return s == nil })
+}
+
+func (w *World) nodeMatches(nodeSelector, host string) bool {
+	node := w.nodes[host]
+	if node == nil || nodeSelector == "" {
+		return false
+	}
+	sel, err := selector.Parse(nodeSelector)
+	return err == nil && sel.Evaluate(selector.Map(node.Labels))
+}
+
+// apply overrides what the configuration sets. A pointer that is nil and a
+// text that is empty set nothing.
+func (s *Settings) apply(c *api.FelixConfigurationSpec) {
+	if c.FailsafeInboundHostPorts != nil {
+		s.FailsafeInbound = failsafesOf(*c.FailsafeInboundHostPorts)
+	}
+	if c.FailsafeOutboundHostPorts != nil {
+		s.FailsafeOutbound = failsafesOf(*c.FailsafeOutboundHostPorts)
+	}
+	if c.DisableConntrackInvalidCheck != nil {
+		s.AllowInvalid = *c.DisableConntrackInvalidCheck
+	}
+	if c.InterfaceExclude != "" {
+		s.InterfaceExclude = listOf(c.InterfaceExclude)
+	}
+	if c.InterfacePrefix != "" {
+		s.WorkloadPrefixes = listOf(c.InterfacePrefix)
+	}
+}
+
+// failsafesOf reads failsafe ports. One whose protocol or net cannot be read
+// is left out: it must not be wider than it was meant.
+func failsafesOf(ports []api.ProtoPort) []Failsafe {
+	list := []Failsafe{}
+	for _, p := range ports {
+		f := Failsafe{Port: p.Port}
+		switch strings.ToLower(p.Protocol) {
+		case "tcp", "":
+			f.Protocol = protoTCP
+		case "udp":
+			f.Protocol = protoUDP
+		default:
+			continue
+		}
+		if p.Net != "" {
+			n, ok := parseNet(p.Net)
+			if !ok {
+				continue
+			}
+			f.Net = n
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// listOf reads a list separated by commas; "none" is the empty list.
+func listOf(text string) []string {
+	list := []string{}
+	if strings.EqualFold(strings.TrimSpace(text), "none") {
+		return list
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
+}
+
+// controlPorts are TCP failsafes of both directions: BGP, etcd, Typha, the
+// Kubernetes API, and etcd's old ports.
+func controlPorts() []uint16 { return []uint16{179, 2379, 2380, 5473, 6443, 6666, 6667} }
+
+func failsafes(protocol uint8, ports ...uint16) []Failsafe {
+	var list []Failsafe
+	for _, p := range ports {
+		list = append(list, Failsafe{Protocol: protocol, Port: p})
+	}
+	return list
+}
