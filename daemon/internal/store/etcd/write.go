@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/store"
+)
+
+// writeTries bounds how often an unconditional write begins anew because
+// somebody else wrote between its read and its write.
+const writeTries = 50
+
+// Put writes an object: read what is there, stamp, write if it is still
+// there. Creating an object of a kind that has no legacy keys needs no read.
+func (s *Store) Put(ctx context.Context, o api.Object, cond store.If) (api.Revision, error) {
+	k := o.Key()
+	if err := store.CheckKey(k); err != nil {
+		return 0, err
+	}
+	if _, bad := o.(*api.Unreadable); bad {
+		return 0, fmt.Errorf("%s: a value that cannot be understood cannot be written", k)
+	}
+	for range writeTries {
+		rev, err := s.put(ctx, k, o, cond)
+		if rev != 0 || err != nil {
+			return rev, err
+		}
+	}
+	return 0, fmt.Errorf("%s: %w %d times in a row", k, store.ErrConflict, writeTries)
+}
+
+// put is one try of Put. Both results zero: somebody else was faster.
+func (s *Store) put(ctx context.Context, k api.Key, o api.Object, cond store.If) (api.Revision, error) {
+	f := found{path: Path(k)}
+	if !cond.IsAbsent() || store.HasLegacyKeys(k.Kind) {
+		err := s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
+			f, err = s.find(ctx, c, k)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case cond.IsAbsent() && f.kv != nil:
+		return 0, fmt.Errorf("%s: %w", k, store.ErrExists)
+	case cond.Revision() != 0 && f.kv == nil:
+		return 0, fmt.Errorf("%s: %w", k, store.ErrNotFound)
+	case cond.Revision() != 0 && api.Revision(f.rev()) != cond.Revision():
+		return 0, fmt.Errorf("%s: %w", k, store.ErrConflict)
+	}
+	var meta *api.Meta
+	if f.obj != nil {
+		meta = f.obj.Metadata()
+	}
+	value, err := api.EncodeStored(store.Stamp(o, meta, s.cfg.Now()))
+	if err != nil {
+		return 0, fmt.Errorf("%s: encoding: %w", k, err)
+	}
+	is := clientv3.Compare(clientv3.ModRevision(f.path), "=", f.rev())
+	if f.kv == nil {
+		is = clientv3.Compare(clientv3.Version(f.path), "=", 0)
+	}
+	path := Path(k)
+	ops := []clientv3.Op{clientv3.OpPut(path, string(value))}
+	if s.cfg.Checksums {
+		ops = append(ops, clientv3.OpPut(SumKey(path), string(Sum(path, value))))
+	}
+	if f.path != path {
+		// It was stored under its legacy key. What is written now holds its
+		// own name and belongs under its own key.
+		ops = append(ops, s.remove(f.path)...)
+	}
+	var resp *clientv3.TxnResponse
+	err = s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
+		resp, err = c.Txn(ctx).If(append(f.others, is)...).Then(ops...).Commit()
+		return err
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case resp.Succeeded:
+		return api.Revision(resp.Header.Revision), nil
+	case cond.IsAbsent() && len(f.others) == 0:
+		return 0, fmt.Errorf("%s: %w", k, store.ErrExists)
+	}
+	return 0, nil
+}
+
+// remove deletes a value and the digest beside it.
+func (s *Store) remove(path string) []clientv3.Op {
+	ops := []clientv3.Op{clientv3.OpDelete(path)}
+	if s.cfg.Checksums {
+		ops = append(ops, clientv3.OpDelete(SumKey(path)))
+	}
+	return ops
+}
+
+// Delete removes an object and the digest beside it.
+func (s *Store) Delete(ctx context.Context, k api.Key, cond store.If) error {
+	if err := store.CheckKey(k); err != nil {
+		return err
+	}
+	for range writeTries {
+		done, err := s.delete(ctx, k, cond)
+		if done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w %d times in a row", k, store.ErrConflict, writeTries)
+}
+
+// delete is one try of Delete; not done without an error: somebody else was
+// faster.
+func (s *Store) delete(ctx context.Context, k api.Key, cond store.If) (done bool, err error) {
+	f := found{path: Path(k)}
+	var ifs []clientv3.Cmp
+	if at := cond.Revision(); at != 0 {
+		ifs = append(ifs, clientv3.Compare(clientv3.ModRevision(f.path), "=", int64(at)))
+	}
+	if store.HasLegacyKeys(k.Kind) || cond.IsAbsent() {
+		err := s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
+			f, err = s.find(ctx, c, k)
+			return err
+		})
+		switch {
+		case err != nil:
+			return false, err
+		case f.kv == nil:
+			return false, fmt.Errorf("%s: %w", k, store.ErrNotFound)
+		case cond.IsAbsent(), cond.Revision() != 0 && api.Revision(f.rev()) != cond.Revision():
+			return false, fmt.Errorf("%s: %w", k, store.ErrConflict)
+		}
+		ifs = append(f.others, clientv3.Compare(clientv3.ModRevision(f.path), "=", f.rev()))
+	}
+	var resp *clientv3.TxnResponse
+	err = s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
+		resp, err = c.Txn(ctx).If(ifs...).Then(s.remove(f.path)...).
+			Else(clientv3.OpGet(f.path, clientv3.WithKeysOnly())).Commit()
+		return err
+	})
+	switch {
+	case err != nil:
+		return false, err
+	case resp.Succeeded && resp.Responses[0].GetResponseDeleteRange().Deleted == 0:
+		return false, fmt.Errorf("%s: %w", k, store.ErrNotFound)
+	case resp.Succeeded:
+		return true, nil
+	case f.kv != nil:
+		return false, nil
+	case len(resp.Responses[0].GetResponseRange().Kvs) == 0:
+		return false, fmt.Errorf("%s: %w", k, store.ErrNotFound)
+	}
+	return false, fmt.Errorf("%s: %w", k, store.ErrConflict)
+}
