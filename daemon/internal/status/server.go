@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// SocketName is the name of the agent's socket in the run directory.
+const SocketName = "agent.sock"
+
+// Actions are what an operator may ask for on the socket.
+type Actions struct {
+	// AcceptHeld lets the held picture be applied.
+	AcceptHeld func() error
+	// Resync makes all parts read the kernel anew.
+	Resync func()
+	// Settings is shown as JSON at /config; nil: it is not.
+	Settings any
+}
+
+// Handler serves GET /status (api.HostStatus as JSON), /config, /livez,
+// /readyz and /metrics, and POST /accept-held and /resync. It does not ask who
+// is there: see Listen.
+func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
+	mux := http.NewServeMux()
+	public(mux, b, g)
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, b.Status()) })
+	if a.Settings != nil {
+		mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Settings) })
+	}
+	if a.AcceptHeld != nil {
+		mux.HandleFunc("POST /accept-held", func(w http.ResponseWriter, _ *http.Request) {
+			if err := a.AcceptHeld(); err != nil {
+				http.Error(w, err.Error(), http.StatusConflict)
+				return
+			}
+			b.cfg.Log.Warn("status: an operator has accepted the held picture")
+			fmt.Fprintln(w, "accepted: the held picture is applied at the next look at the datastore")
+		})
+	}
+	if a.Resync != nil {
+		mux.HandleFunc("POST /resync", func(w http.ResponseWriter, _ *http.Request) {
+			a.Resync()
+			fmt.Fprintln(w, "resync asked for")
+		})
+	}
+	return mux
+}
+
+// PublicHandler serves what anybody on the host may see: GET /livez, /readyz
+// and /metrics.
+func PublicHandler(b *Board, g prometheus.Gatherer) http.Handler {
+	mux := http.NewServeMux()
+	public(mux, b, g)
+	return mux
+}
+
+func public(mux *http.ServeMux, b *Board, g prometheus.Gatherer) {
+	mux.HandleFunc("GET /livez", health(b.LiveReasons))
+	mux.HandleFunc("GET /readyz", health(b.ReadyReasons))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+}
+
+// health answers 200 "ok", or 503 with a reason a line.
+func health(reasons func() []string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		if r := reasons(); len(r) > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, strings.Join(r, "\n"))
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(b, '\n'))
+}
+
+// ErrRunning is returned by Listen when another agent answers at the socket.
+var ErrRunning = errors.New("another ripstopd answers at this socket")
+
+// Listen makes the agent's socket in runDir: mode 0660 in a directory of 0750.
+// Only root and the agent's own user get through, whatever the mode: others
+// are cut off when they connect. A socket that nobody answers at is replaced.
+func Listen(runDir string) (net.Listener, error) {
+	path := filepath.Join(runDir, SocketName)
+	if err := os.MkdirAll(runDir, 0o750); err != nil {
+		return nil, err
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: %w", path, ErrRunning)
+	}
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode().Type() != os.ModeSocket {
+			return nil, fmt.Errorf("%s: is there and is no socket: remove it", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &peerListener{l.(*net.UnixListener)}, nil
+}
+
+// peerListener accepts connections of root and of our own user.
+type peerListener struct{ *net.UnixListener }
+
+// Accept closes the connections of others and waits for the next.
+func (l *peerListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		uid, err := peerUID(c)
+		if err == nil && allowed(uid, uint32(os.Geteuid())) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+func allowed(peer, own uint32) bool { return peer == 0 || peer == own }
+
+// peerUID asks the kernel who is at the other end (unix(7), SO_PEERCRED).
+func peerUID(c *net.UnixConn) (uint32, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *syscall.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err = errors.Join(err, credErr); err != nil {
+		return 0, err
+	}
+	return cred.Uid, nil
+}
+
+// Serve serves h at l until ctx ends, gives requests two seconds to end, and
+// returns nil; or an error if l breaks.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := s.Shutdown(stop); err != nil {
+		s.Close()
+	}
+	<-ended
+	return nil
+}

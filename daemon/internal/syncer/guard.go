@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package syncer
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ripstop/ripstop/daemon/api"
+)
+
+// Reason is why a picture is held.
+type Reason string
+
+// Reasons for holding a picture, the gravest first.
+const (
+	// NotReady: ClusterInformation is missing, cannot be read, or does not
+	// say that the datastore is ready. Waiting is the only cure: Accept does
+	// not let such a picture through.
+	NotReady Reason = "NotReady"
+	// OtherCluster: the cluster's GUID is not the one that was seen before.
+	OtherCluster Reason = "OtherCluster"
+	// OlderRevision: the store is at an older revision than was seen before,
+	// as after a restore from a backup.
+	OlderRevision Reason = "OlderRevision"
+	// Empty: nothing is left of what was known (or, when what was known has
+	// been lost, there is nothing that anybody wrote).
+	Empty Reason = "Empty"
+	// Shrunk: half or more of what was known (and at least three objects)
+	// is gone.
+	Shrunk Reason = "Shrunk"
+)
+
+// shrunkAtLeast is the number of objects that have to be gone for a picture
+// to count as Shrunk: single deletions in a small store are normal.
+const shrunkAtLeast = 3
+
+// Held tells that a picture was received and is not applied.
+type Held struct {
+	// Reason is the gravest reason, Details all of them in words.
+	Reason  Reason
+	Details string
+	// Since is when the first picture was held for this Reason.
+	Since time.Time
+}
+
+// String is the reason and the details, for people.
+func (h *Held) String() string { return string(h.Reason) + ": " + h.Details }
+
+// Known is what was enforced before: the picture of the last snapshot.
+type Known struct {
+	// Events are all objects, each with the revision that it was stored at.
+	Events []api.Event
+	// Revision is the highest revision ever seen.
+	Revision api.Revision
+	// ClusterGUID is the cluster's, empty if it was not known.
+	ClusterGUID string
+	// Lost: there was a picture and it cannot be read any more. A picture
+	// with nothing in it that anybody wrote is then held.
+	Lost bool
+}
+
+// picture is a listing of all kinds, or what is left to remember of one.
+type picture struct {
+	objects  map[api.Key]api.Revision
+	revision api.Revision
+	guid     string
+	// ready is what ClusterInformation says.
+	ready bool
+	// lost is Known.Lost.
+	lost bool
+}
+
+// verdict is what the guard found. No reason: the picture may pass.
+type verdict struct {
+	reasons []Reason
+	details []string
+}
+
+func (v *verdict) add(r Reason, format string, args ...any) {
+	v.reasons = append(v.reasons, r)
+	v.details = append(v.details, fmt.Sprintf(format, args...))
+}
+
+// judge compares a listing with what was known.
+func judge(known, got *picture) verdict {
+	var v verdict
+	if !got.ready {
+		v.add(NotReady, "the datastore is not ready: ClusterInformation(default) does not say datastoreReady: true")
+	}
+	if known.guid != "" && got.guid != known.guid {
+		v.add(OtherCluster, "the cluster's GUID is %s, it was %s", got.guid, known.guid)
+	}
+	if got.revision < known.revision {
+		v.add(OlderRevision, "the store is at revision %d, revision %d was seen before", got.revision, known.revision)
+	}
+	if known.lost && !slices.ContainsFunc(keys(got.objects), written) {
+		v.add(Empty, "the store holds no policy and no endpoint, and what was known before is lost")
+	}
+	gone := 0
+	for k := range known.objects {
+		if _, ok := got.objects[k]; !ok {
+			gone++
+		}
+	}
+	switch n := len(known.objects); {
+	case n > 0 && len(got.objects) == 0:
+		v.add(Empty, "the store is empty, %d objects were known", n)
+	case gone >= shrunkAtLeast && gone*2 >= n:
+		v.add(Shrunk, "%d of %d known objects are gone", gone, n)
+	}
+	return v
+}
+
+func (v verdict) held(since time.Time) *Held {
+	return &Held{Reason: v.reasons[0], Details: strings.Join(v.details, "; "), Since: since}
+}
+
+// written tells whether somebody must have written the object, as against
+// those that a store is initialised with or that agents write of themselves.
+func written(k api.Key) bool {
+	switch k.Kind {
+	case api.KindClusterInformation, api.KindNode, api.KindHostStatus:
+		return false
+	case api.KindTier:
+		return k.Name != "default" && k.Name != "kube-admin" && k.Name != "kube-baseline"
+	default:
+		return true
+	}
+}
+
+func keys(m map[api.Key]api.Revision) []api.Key {
+	out := make([]api.Key, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
