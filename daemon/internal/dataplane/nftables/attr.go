@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nftables
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// enc appends netlink attributes to a buffer.
+type enc struct{ b []byte }
+
+func (e *enc) head(typ uint16, n int) {
+	e.b = binary.NativeEndian.AppendUint16(e.b, uint16(4+n))
+	e.b = binary.NativeEndian.AppendUint16(e.b, typ)
+}
+
+func (e *enc) pad() {
+	for len(e.b)%4 != 0 {
+		e.b = append(e.b, 0)
+	}
+}
+
+func (e *enc) bytes(typ uint16, v []byte) {
+	e.head(typ, len(v))
+	e.b = append(e.b, v...)
+	e.pad()
+}
+
+// str appends a NUL-terminated string.
+func (e *enc) str(typ uint16, v string) {
+	e.head(typ, len(v)+1)
+	e.b = append(append(e.b, v...), 0)
+	e.pad()
+}
+
+func (e *enc) u32(typ uint16, v uint32) {
+	e.head(typ, 4)
+	e.b = binary.BigEndian.AppendUint32(e.b, v)
+}
+
+func (e *enc) u64(typ uint16, v uint64) {
+	e.head(typ, 8)
+	e.b = binary.BigEndian.AppendUint64(e.b, v)
+}
+
+const nested = 0x8000
+
+// nest opens a nested attribute; end closes it with nest's result.
+func (e *enc) nest(typ uint16) int {
+	e.head(typ|nested, 0)
+	return len(e.b) - 4
+}
+
+func (e *enc) end(at int) {
+	binary.NativeEndian.PutUint16(e.b[at:], uint16(len(e.b)-at))
+}
+
+var errAttr = errors.New("malformed netlink attribute")
+
+// attrs calls visit for each attribute in b, flags taken off the type.
+func attrs(b []byte, visit func(typ uint16, v []byte) error) error {
+	for len(b) > 0 {
+		if len(b) < 4 {
+			return errAttr
+		}
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < 4 || n > len(b) {
+			return errAttr
+		}
+		if err := visit(binary.NativeEndian.Uint16(b[2:])&0x3fff, b[4:n]); err != nil {
+			return err
+		}
+		n = (n + 3) &^ 3
+		if n > len(b) {
+			n = len(b)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func toU32(v []byte) uint32 {
+	if len(v) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(v)
+}
+
+func toU64(v []byte) uint64 {
+	if len(v) < 8 {
+		return 0
+	}
+	return binary.BigEndian.Uint64(v)
+}
+
+// toStr takes the terminating NUL off.
+func toStr(v []byte) string {
+	for i, c := range v {
+		if c == 0 {
+			return string(v[:i])
+		}
+	}
+	return string(v)
+}

@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+)
+
+// Config says how a Filter works. Begin with Default.
+type Config struct {
+	// Table is the name of the inet table; default "ripstop".
+	Table string
+	// Owner claims the table with the flags owner and persist, where the
+	// kernel has them; default true.
+	Owner bool
+	// MaxSetSize is the largest number of elements of one set in the
+	// kernel; default 1,048,576.
+	MaxSetSize int
+	// Log is told of changes of state; default: nothing is said.
+	Log *slog.Logger
+	// OnDrift is called by Reconcile, on its goroutine, when it has found
+	// that another changed the table, after it tried to repair that.
+	OnDrift func(Drift)
+
+	open func() (wire, error) // for tests
+}
+
+// Default is the usual Config.
+func Default() Config {
+	return Config{Table: "ripstop", Owner: true, MaxSetSize: 1 << 20}
+}
+
+// Drift is a difference that somebody else made.
+type Drift struct {
+	// What was altered, one line for each object, at most 20.
+	What []string
+	// By is who, as far as Foreign was told: "nft (pid 4711)"; or empty.
+	By string
+	// Repaired: the table is as wanted again.
+	Repaired bool
+}
+
+// Filter is the Part that owns the table. All methods are called by one
+// goroutine, except those that say otherwise.
+type Filter struct {
+	cfg Config
+	c   *conn // the owner's socket: closing it gives the table up
+	log *slog.Logger
+
+	chains map[string]*chainState
+	sets   map[string]*setState
+	maps   map[string]*mapState
+
+	// What is to be looked at by the next plan.
+	dirtyChains map[*chainState]struct{}
+	dirtySets   map[*setState]struct{}
+	dirtyMaps   map[*mapState]struct{}
+	doomed      map[ref]struct{} // in the kernel, not wanted
+
+	k     *kernel // nil: to be read
+	refs  map[ref]int
+	gen   uint32 // generation at which k was right
+	owns  bool
+	why   string // why the table is not owned
+	drift []string
+	by    string
+	// fights are the times of the last repairs.
+	fights []time.Time
+	retry  time.Time // when what was refused is tried again
+	soft   map[string]error
+
+	// mu guards what other goroutines touch.
+	mu      sync.Mutex
+	notes   []note
+	summary Summary
+	over    []string
+	rx      *conn // for Counters
+	closed  bool
+}
+
+type note struct {
+	gen     uint32
+	touched bool
+	by      string
+}
+
+type chainState struct {
+	name    string
+	want    *ruleset.Chain
+	kname   string
+	uses    []use // of what was lowered last
+	refused error // the kernel's answer; left alone until Filter.retry
+}
+
+// use names what a chain refers to; the ruleset's names.
+type use struct {
+	kind ruleset.Kind
+	name string
+}
+
+type setState struct {
+	name    string
+	want    *ruleset.Set
+	kname   string
+	m       members
+	loose   map[ruleset.Element]struct{} // members told before the set, or that cannot be in it
+	over    bool
+	refused error
+}
+
+type mapState struct {
+	name    string
+	want    bool
+	kname   string
+	entries map[string]ruleset.Entry
+	dirty   map[string]struct{}
+	refused error
+}
+
+// New opens the sockets of a Filter, in the network namespace of the calling
+// thread. It reads and changes nothing.
+func New(cfg Config) (*Filter, error) {
+	d := Default()
+	if cfg.Table == "" {
+		cfg.Table = d.Table
+	}
+	if cfg.MaxSetSize <= 0 {
+		cfg.MaxSetSize = d.MaxSetSize
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.OnDrift == nil {
+		cfg.OnDrift = func(Drift) {}
+	}
+	if cfg.open == nil {
+		cfg.open = openSocket
+	}
+	tx, err := cfg.open()
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	rx, err := cfg.open()
+	if err != nil {
+		tx.close()
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	f := &Filter{
+		cfg: cfg, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet",
+		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{},
+		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{},
+		dirtyChains: map[*chainState]struct{}{}, dirtySets: map[*setState]struct{}{}, dirtyMaps: map[*mapState]struct{}{},
+	}
+	return f, nil
+}
+
+// Close closes the sockets. The table stays, and stays in force.
+func (f *Filter) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	return errors.Join(f.c.w.close(), f.rx.w.close())
+}
+
+// Name is "nftables".
+func (f *Filter) Name() string { return "nftables" }
+
+// Port is the netlink port of the socket that changes the table: what
+// notices of our own changes bear.
+func (f *Filter) Port() uint32 { return f.c.w.port() }
+
+// Want says that an object shall be.
+func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
+	switch v := o.(type) {
+	case *ruleset.Chain:
+		c := f.chains[id.Name]
+		if c == nil {
+			c = &chainState{name: id.Name}
+			f.chains[id.Name] = c
+		}
+		c.want, c.refused = v, nil
+		f.dirtyChains[c] = struct{}{}
+	case *ruleset.Set:
+		f.wantSet(f.set(id.Name), v)
+	case ruleset.Member:
+		s := f.set(id.Name)
+		if s.m == nil || !s.m.want(id.Elem) {
+			s.loosen(id.Elem)
+		}
+		f.dirtySets[s] = struct{}{}
+	case *ruleset.Dispatch:
+		m := f.dispatchMap(id.Name)
+		m.want, m.refused = true, nil
+		f.dirtyMaps[m] = struct{}{}
+	case ruleset.Entry:
+		m := f.dispatchMap(id.Name)
+		m.entries[id.Iface] = v
+		m.dirty[id.Iface] = struct{}{}
+		m.refused = nil
+		f.dirtyMaps[m] = struct{}{}
+	default:
+		panic(fmt.Sprintf("nftables: object of type %T", o))
+	}
+}
+
+// Unwant says that an object shall not be.
+func (f *Filter) Unwant(id ruleset.ID) {
+	switch id.Kind {
+	case ruleset.KindChain:
+		if c := f.chains[id.Name]; c != nil {
+			c.want, c.refused = nil, nil
+			f.dirtyChains[c] = struct{}{}
+		}
+	case ruleset.KindSet:
+		if s := f.sets[id.Name]; s != nil {
+			s.want, s.refused = nil, nil
+			f.dirtySets[s] = struct{}{}
+		}
+	case ruleset.KindMember:
+		if s := f.sets[id.Name]; s != nil {
+			if s.m != nil {
+				s.m.unwant(id.Elem)
+			}
+			delete(s.loose, id.Elem)
+			f.dirtySets[s] = struct{}{}
+		}
+	case ruleset.KindDispatch:
+		if m := f.maps[id.Name]; m != nil {
+			m.want = false
+			f.dirtyMaps[m] = struct{}{}
+		}
+	case ruleset.KindEntry:
+		if m := f.maps[id.Name]; m != nil {
+			delete(m.entries, id.Iface)
+			m.dirty[id.Iface] = struct{}{}
+			f.dirtyMaps[m] = struct{}{}
+		}
+	default:
+		panic(fmt.Sprintf("nftables: id of kind %d", id.Kind))
+	}
+}
+
+func (f *Filter) set(name string) *setState {
+	s := f.sets[name]
+	if s == nil {
+		s = &setState{name: name}
+		f.sets[name] = s
+	}
+	return s
+}
+
+func (f *Filter) dispatchMap(name string) *mapState {
+	m := f.maps[name]
+	if m == nil {
+		m = &mapState{name: name, entries: map[string]ruleset.Entry{}, dirty: map[string]struct{}{}}
+		f.maps[name] = m
+	}
+	return m
+}
+
+func (s *setState) loosen(e ruleset.Element) {
+	if s.loose == nil {
+		s.loose = map[ruleset.Element]struct{}{}
+	}
+	s.loose[e] = struct{}{}
+}
+
+// wantSet notes what a set is; if it becomes another, its members move.
+func (f *Filter) wantSet(s *setState, v *ruleset.Set) {
+	f.dirtySets[s] = struct{}{}
+	s.refused = nil
+	if s.m == nil || s.want == nil || *s.want != *v {
+		old := s.m
+		s.m = newMembers(v)
+		loose := s.loose
+		s.loose = nil
+		move := func(e ruleset.Element) {
+			if !s.m.want(e) {
+				s.loosen(e)
+			}
+		}
+		for e := range loose {
+			move(e)
+		}
+		if old != nil {
+			old.each(move)
+			f.k = nil // what the kernel has of the new members is not known
+		}
+	}
+	s.want = v
+}
+
+// Resync makes the next Reconcile read the whole table and compare it.
+func (f *Filter) Resync() {
+	if f.k != nil {
+		f.mu.Lock()
+		f.notes = append(f.notes, note{touched: true})
+		f.mu.Unlock()
+	}
+}
+
+// Foreign tells of a transaction by somebody else: its generation, whether it
+// touched our table, and who did it. It may be called from any goroutine. The
+// next Reconcile reads the table again if it was touched; if all
+// transactions that did not touch it are told of, it need not.
+func (f *Filter) Foreign(generation uint32, touched bool, by string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.notes); n >= 1000 { // nobody reconciles: just read again
+		f.notes = append(f.notes[:0], note{touched: true, by: by})
+		return
+	}
+	f.notes = append(f.notes, note{generation, touched, by})
+}
+
+// takeNotes reports whether the table must be read again.
+func (f *Filter) takeNotes() (stale bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.notes {
+		if n.touched {
+			stale = true
+			if n.by != "" {
+				f.by = n.by
+			}
+		} else if n.gen == f.gen+1 {
+			f.gen = n.gen
+		}
+	}
+	f.notes = f.notes[:0]
+	return stale
+}
+
+const (
+	maxTries     = 12
+	refusedAgain = 30 * time.Second
+	// More repairs than this in fightSpan are a fight; then there is one
+	// repair per fightPause.
+	maxFights  = 20
+	fightSpan  = 10 * time.Second
+	fightPause = time.Second
+)
+
+// Reconcile makes the table as wanted, in one transaction, and reads back
+// what it changed. It returns nil only if the table is known to be as wanted.
+// What cannot be (a rule that names an absent set, an object that the kernel
+// refuses, an overfull set) is left out or left as it was, and reported by
+// the error, when all the rest is in force.
+func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error) {
+	if f.takeNotes() && f.k != nil {
+		if wait := f.fighting(); wait > 0 {
+			f.mu.Lock()
+			f.notes = append(f.notes, note{touched: true})
+			f.mu.Unlock()
+			return wait, fmt.Errorf("nftables: table %s is being changed by %s again and again", f.cfg.Table, or(f.by, "another program"))
+		}
+		f.k.stale = true
+	}
+	if !f.retry.IsZero() && time.Now().After(f.retry) {
+		f.forgive()
+	}
+	fresh := false // the table was read in this call
+	for try := range maxTries {
+		if err = ctx.Err(); err != nil {
+			break
+		}
+		var read bool
+		read, err = f.pass(ctx)
+		fresh = fresh || read
+		if err == nil {
+			break
+		}
+		var r *refusal
+		if !errors.As(err, &r) {
+			break
+		}
+		f.log.Debug("Transaction refused", "err", err, "try", try)
+		if r.unknown {
+			f.k = nil
+			if try >= 3 {
+				break
+			}
+			continue
+		}
+		f.k.stale = true
+		if fresh && !f.setAside(r) {
+			break
+		}
+	}
+	f.told(err == nil)
+	if err == nil {
+		err = f.softErrors()
+	}
+	f.summarise()
+	if err != nil {
+		err = fmt.Errorf("nftables: table %s: %w", f.cfg.Table, err)
+	}
+	if !f.retry.IsZero() {
+		again = max(time.Until(f.retry), time.Millisecond)
+	}
+	return again, err
+}
+
+func or(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// pass is one attempt: read if need be, plan, commit, read back.
+func (f *Filter) pass(ctx context.Context) (read bool, err error) {
+	if f.k != nil && !f.k.stale && !f.owns {
+		gen, err := f.c.generation()
+		if err != nil {
+			return false, err
+		}
+		if gen != f.gen {
+			if f.takeNotes(); gen != f.gen {
+				f.k.stale = true
+			}
+		}
+	}
+	if f.k == nil || f.k.stale {
+		if err := f.resync(ctx); err != nil {
+			return false, err
+		}
+		read = true
+	}
+	p := f.plan()
+	if p.b.empty() {
+		p.settle(f)
+		return read, nil
+	}
+	if err := f.c.commit(p.b); err != nil {
+		return read, err
+	}
+	f.log.Debug("Transaction committed", "messages", len(p.b.objects)-1, "size_bytes", len(p.b.b))
+	f.gen = nextGen(f.gen)
+	p.settle(f)
+	if err := f.verify(p); err != nil {
+		return read, &refusal{errno: unix.EBADMSG, text: err.Error(), unknown: true}
+	}
+	return read, nil
+}
+
+// nextGen is the kernel's successor of a generation; zero is left out.
+func nextGen(g uint32) uint32 {
+	if g++; g == 0 {
+		g++
+	}
+	return g
+}
+
+// setAside marks what the kernel refuses, though it was asked with fresh
+// knowledge, so that the rest can go on. False: it cannot be told what, or
+// the reason is not in the object.
+func (f *Filter) setAside(r *refusal) bool {
+	switch r.errno {
+	case unix.ENOBUFS, unix.ENOMEM, unix.EINTR, unix.EAGAIN, unix.ERESTART, unix.EPERM, unix.EACCES, unix.EIO:
+		return r.errno == unix.ERESTART // another's transaction came between
+	}
+	err := fmt.Errorf("refused by the kernel: %w", r)
+	switch r.object.kind {
+	case 'c':
+		if c := f.chains[r.object.name]; c != nil && c.refused == nil {
+			c.refused = err
+			break
+		}
+		return false
+	case 's':
+		if s := f.sets[r.object.name]; s != nil && s.refused == nil {
+			s.refused = err
+			break
+		}
+		return false
+	case 'm':
+		if m := f.maps[r.object.name]; m != nil && m.refused == nil {
+			m.refused = err
+			break
+		}
+		return false
+	case 'k':
+		users := 0
+		for _, c := range f.chains {
+			for _, u := range c.uses {
+				if u.kind == 0 && u.name == r.object.name && c.refused == nil {
+					c.refused = err
+					users++
+				}
+			}
+		}
+		if users == 0 {
+			return false
+		}
+	default:
+		return false
+	}
+	f.retry = time.Now().Add(refusedAgain)
+	return true
+}
+
+// forgive lets what was refused be tried again.
+func (f *Filter) forgive() {
+	f.retry = time.Time{}
+	for _, c := range f.chains {
+		if c.refused != nil {
+			c.refused = nil
+			f.dirtyChains[c] = struct{}{}
+		}
+	}
+	for _, s := range f.sets {
+		if s.refused != nil {
+			s.refused = nil
+			f.dirtySets[s] = struct{}{}
+		}
+	}
+	for _, m := range f.maps {
+		if m.refused != nil {
+			m.refused = nil
+			f.dirtyMaps[m] = struct{}{}
+			for name := range m.entries {
+				m.dirty[name] = struct{}{}
+			}
+		}
+	}
+}

@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nftables
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+)
+
+// plan is one transaction: what it does, written and as data.
+type plan struct {
+	b *batch
+
+	wake     bool     // dormant table
+	policies []string // base chains whose policy is not accept
+	newSets  []newSet
+	elements []setChange
+	consts   []constChange
+	chains   []*chainPlan // changed
+	maps     []mapChange
+	gone     []ref // deleted, in order
+
+	lower *lowerer
+	cur   *chainState // being lowered
+	f     *Filter
+	all   map[*chainState]*chainPlan // lowered
+	names map[string]*chainPlan      // of all, by kernel name
+	keep  map[*chainState]struct{}   // stays dirty
+	keepM map[*mapState]map[string]struct{}
+	delta map[ref]int
+}
+
+type newSet struct {
+	kname string
+	spec  setSpec
+	obj   object
+}
+
+type setChange struct {
+	s     *setState
+	kname string
+	spec  setSpec
+	change
+}
+
+type constChange struct {
+	kname    string
+	set      *constSet
+	spec     setSpec // of what is there
+	add, del []krange
+}
+
+type mapChange struct {
+	m     *mapState
+	kname string
+	set   map[string]verdict // by key; zero: delete
+	old   map[string]verdict
+}
+
+// chainPlan is what a chain shall be, and how it differs.
+type chainPlan struct {
+	c      *chainState
+	kname  string
+	create bool
+	rules  []lowered
+	refs   []ref
+	state  uint8 // availability: 0 unknown, 1 being found out, 2 yes, 3 no
+	why    error
+	// The rules from pre to the last suf are replaced.
+	pre, suf int
+}
+
+// plan works out the transaction. It changes what is believed of the kernel
+// in no way; that is settle's, after the commit.
+func (f *Filter) plan() *plan {
+	gen := uint32(0)
+	if !f.owns {
+		gen = f.gen
+	}
+	p := &plan{
+		f: f, b: newBatch(gen), all: map[*chainState]*chainPlan{}, names: map[string]*chainPlan{},
+		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, delta: map[ref]int{},
+	}
+	p.lower = &lowerer{resolver: p, consts: map[string]*constSet{}}
+	f.soft = map[string]error{}
+	p.wake = f.k.table.flags&flagDormant != 0
+	for _, s := range sorted(f.dirtySets, func(s *setState) string { return s.name }) {
+		p.planSet(s)
+	}
+	dirtyMaps := sorted(f.dirtyMaps, func(m *mapState) string { return m.name })
+	for _, m := range dirtyMaps {
+		p.nameMap(m)
+	}
+	for c := range maps.Clone(f.dirtyChains) {
+		p.nameChain(c)
+	}
+	dirtyChains := sorted(f.dirtyChains, func(c *chainState) string { return c.name })
+	for _, c := range dirtyChains {
+		p.lowerChain(c)
+	}
+	for _, c := range dirtyChains {
+		p.planChain(c)
+	}
+	for _, m := range dirtyMaps {
+		p.planMap(m)
+	}
+	p.planConsts()
+	p.planGone()
+	p.write()
+	return p
+}
+
+func sorted[T comparable](m map[T]struct{}, name func(T) string) []T {
+	return slices.SortedFunc(maps.Keys(m), func(a, b T) int { return strings.Compare(name(a), name(b)) })
+}
+
+func (p *plan) softly(what string, err error) {
+	p.f.soft[what] = fmt.Errorf("%s: %w", what, err)
+}
+
+// users marks the chains that refer to an object.
+func (f *Filter) users(u use) {
+	for _, c := range f.chains {
+		if slices.Contains(c.uses, u) {
+			f.dirtyChains[c] = struct{}{}
+		}
+	}
+}
+
+func (p *plan) planSet(s *setState) {
+	f, k := p.f, p.f.k
+	what := "set " + s.name
+	if s.want == nil {
+		if s.kname != "" && k.sets[s.kname] != nil {
+			f.doomed[ref{'s', s.kname}] = struct{}{}
+		}
+		f.users(use{ruleset.KindSet, s.name})
+		return
+	}
+	if n := len(s.loose); n > 0 {
+		p.softly(what, fmt.Errorf("%d members that cannot be in it", n))
+	}
+	kname, err := f.nameSet(k, s)
+	if err != nil {
+		p.softly(what, err)
+		return
+	}
+	if kname != s.kname {
+		if s.kname != "" && k.sets[s.kname] != nil {
+			f.doomed[ref{'s', s.kname}] = struct{}{}
+		}
+		s.kname = kname
+		s.m.seenAll() // the kernel has none of them under the new name
+		f.users(use{ruleset.KindSet, s.name})
+	}
+	delete(f.doomed, ref{'s', kname})
+	limit := f.cfg.MaxSetSize
+	if s.refused != nil {
+		limit = 0
+		p.softly(what, s.refused)
+	}
+	spec := s.spec(s.want)
+	if ks := k.sets[kname]; ks != nil {
+		spec = ks.spec
+	} else if s.refused != nil {
+		return
+	} else {
+		p.newSets = append(p.newSets, newSet{kname, spec, object{'s', s.name}})
+		f.users(use{ruleset.KindSet, s.name})
+	}
+	ch := s.m.take(limit)
+	if ch.adds()+ch.dels() > 0 {
+		p.elements = append(p.elements, setChange{s, kname, spec, ch})
+	}
+	if over := s.m.had()+ch.adds()-ch.dels() < s.m.needed(); over != s.over {
+		s.over = over
+		f.log.Warn("Set holds all its members or not", "set", s.name, "members", s.m.wanted(), "overfull", over)
+		f.users(use{ruleset.KindSet, s.name})
+	}
+}
+
+func (p *plan) nameMap(m *mapState) {
+	f, k := p.f, p.f.k
+	kname, err := pick(mapName(m.name), func(kname string) (there, fits bool) {
+		ks := k.sets[kname]
+		return ks != nil, ks != nil && !ks.tainted && ks.spec == dispatchSpec
+	})
+	if err != nil {
+		p.softly("dispatch "+m.name, err)
+		return
+	}
+	if m.kname != "" && m.kname != kname && k.sets[m.kname] != nil {
+		f.doomed[ref{'s', m.kname}] = struct{}{}
+	}
+	if m.kname != kname {
+		f.users(use{ruleset.KindDispatch, m.name})
+		for name := range m.entries {
+			m.dirty[name] = struct{}{}
+		}
+	}
+	m.kname = kname
+	if !m.want {
+		if k.sets[kname] != nil {
+			f.doomed[ref{'s', kname}] = struct{}{}
+		}
+		f.users(use{ruleset.KindDispatch, m.name})
+		return
+	}
+	delete(f.doomed, ref{'s', kname})
+	if k.sets[kname] == nil && m.refused == nil {
+		p.newSets = append(p.newSets, newSet{kname, dispatchSpec, object{'m', m.name}})
+		f.users(use{ruleset.KindDispatch, m.name})
+		for name := range m.entries {
+			m.dirty[name] = struct{}{}
+		}
+	}
+}
+
+var hooks = map[ruleset.Hook]uint32{
+	ruleset.HookPrerouting: unix.NF_INET_PRE_ROUTING, ruleset.HookInput: unix.NF_INET_LOCAL_IN,
+	ruleset.HookForward: unix.NF_INET_FORWARD, ruleset.HookOutput: unix.NF_INET_LOCAL_OUT,
+	ruleset.HookPostrouting: unix.NF_INET_POST_ROUTING,
+}
+
+func (p *plan) nameChain(c *chainState) {
+	f, k := p.f, p.f.k
+	if c.want == nil {
+		if c.kname != "" && k.chains[c.kname] != nil {
+			f.doomed[ref{'c', c.kname}] = struct{}{}
+		}
+		f.users(use{ruleset.KindChain, c.name})
+		return
+	}
+	base := c.want.Hook != ruleset.NoHook
+	kname, err := pick(chainName(c.name), func(kname string) (there, fits bool) {
+		ch := k.chains[kname]
+		if ch == nil {
+			return false, false
+		}
+		return true, ch.base == base &&
+			(!base || ch.hook == hooks[c.want.Hook] && ch.prio == int32(c.want.Priority) && ch.typ == "filter")
+	})
+	if err != nil {
+		p.softly("chain "+c.name, err)
+		p.keep[c] = struct{}{}
+		return
+	}
+	if c.kname != kname {
+		if c.kname != "" && k.chains[c.kname] != nil {
+			f.doomed[ref{'c', c.kname}] = struct{}{}
+		}
+		f.users(use{ruleset.KindChain, c.name})
+		c.kname = kname
+	}
+	delete(f.doomed, ref{'c', kname})
+	if k.chains[kname] == nil {
+		f.users(use{ruleset.KindChain, c.name})
+	}
+}
+
+// lowerChain renders a chain; a fault in one rule keeps the whole chain as it
+// is.
+func (p *plan) lowerChain(c *chainState) {
+	if c.want == nil || c.kname == "" {
+		return
+	}
+	cp := &chainPlan{c: c, kname: c.kname, create: p.f.k.chains[c.kname] == nil}
+	p.all[c], p.names[c.kname] = cp, cp
+	p.cur, c.uses = c, nil
+	if c.refused != nil {
+		cp.why = c.refused
+		cp.state = 3
+		return
+	}
+	if _, ok := hooks[c.want.Hook]; !ok && c.want.Hook != ruleset.NoHook {
+		cp.why, cp.state = fmt.Errorf("hook %d: unknown", c.want.Hook), 3
+		return
+	}
+	for i := range c.want.Rules {
+		rules, err := p.lower.rule(&c.want.Rules[i])
+		if err != nil {
+			cp.why, cp.state = fmt.Errorf("rule %d: %w", i, err), 3
+			return
+		}
+		cp.rules = append(cp.rules, rules...)
+	}
+	for _, r := range cp.rules {
+		cp.refs = append(cp.refs, r.body.refs...)
+	}
+}
+
+var (
+	errNotWanted = errors.New("not wanted")
+	errBase      = errors.New("a base chain is no target")
+)
+
+// set, chain and dispatch resolve names for the lowerer.
+func (p *plan) set(name string, typ ruleset.SetType, fam ruleset.Family) (string, bool, error) {
+	p.cur.uses = append(p.cur.uses, use{ruleset.KindSet, name})
+	s := p.f.sets[name]
+	switch {
+	case s == nil || s.want == nil:
+		return "", false, fmt.Errorf("set %s: %w", name, errNotWanted)
+	case s.want.Type != typ || s.want.Family != fam:
+		return "", false, fmt.Errorf("set %s: of another type or family than the rule", name)
+	case s.refused != nil && p.f.k.sets[s.kname] == nil:
+		return "", false, fmt.Errorf("set %s: %w", name, s.refused)
+	}
+	return s.kname, s.over, nil
+}
+
+func (p *plan) chain(name string) (string, error) {
+	p.cur.uses = append(p.cur.uses, use{ruleset.KindChain, name})
+	c := p.f.chains[name]
+	switch {
+	case c == nil || c.want == nil:
+		return "", fmt.Errorf("chain %s: %w", name, errNotWanted)
+	case c.want.Hook != ruleset.NoHook:
+		return "", fmt.Errorf("chain %s: %w", name, errBase)
+	case c.kname == "":
+		return "", fmt.Errorf("chain %s: without a name", name)
+	}
+	return c.kname, nil
+}
+
+func (p *plan) dispatch(name string) (string, error) {
+	p.cur.uses = append(p.cur.uses, use{ruleset.KindDispatch, name})
+	m := p.f.maps[name]
+	switch {
+	case m == nil || !m.want:
+		return "", fmt.Errorf("dispatch %s: %w", name, errNotWanted)
+	case m.refused != nil && p.f.k.sets[m.kname] == nil:
+		return "", fmt.Errorf("dispatch %s: %w", name, m.refused)
+	}
+	return m.kname, nil
+}
+
+// constName is the kernel name for a constant set.
+func (p *plan) constName(kname string, spec setSpec) string {
+	k := p.f.k
+	v, err := pick(kname, func(kname string) (there, fits bool) {
+		ks := k.sets[kname]
+		return ks != nil, ks != nil && !ks.tainted && ks.spec == spec
+	})
+	if err != nil {
+		return kname // the kernel will say what is wrong
+	}
+	return v
+}
+
+// available reports whether a chain will be in the kernel after this plan.
+func (p *plan) available(kname string) error {
+	if p.f.k.chains[kname] != nil {
+		return nil
+	}
+	cp := p.names[kname]
+	if cp == nil {
+		return fmt.Errorf("chain %s: %w", kname, errNotWanted)
+	}
+	return p.feasible(cp)
+}
+
+// feasible reports whether a chain can be as wanted: it could be rendered,
+// and all that it goes to will be there.
+func (p *plan) feasible(cp *chainPlan) error {
+	if cp.state != 0 {
+		return cp.why // also of a loop; the kernel refuses those
+	}
+	cp.state = 1
+	for _, r := range cp.refs {
+		if r.kind != 'c' {
+			continue
+		}
+		if err := p.available(r.name); err != nil {
+			cp.state, cp.why = 3, err
+			return err
+		}
+	}
+	cp.state = 2
+	return nil
+}
+
+func (p *plan) planChain(c *chainState) {
+	cp := p.all[c]
+	if cp == nil {
+		return
+	}
+	if err := p.feasible(cp); err != nil {
+		p.softly("chain "+c.name, err)
+		p.keep[c] = struct{}{}
+		return
+	}
+	var have []krule
+	if ch := p.f.k.chains[c.kname]; ch != nil {
+		have = ch.rules
+		if ch.base && ch.policy != nfAccept {
+			p.policies = append(p.policies, c.kname)
+		}
+		for _, r := range ch.refs {
+			p.delta[r]--
+		}
+	}
+	for _, r := range cp.refs {
+		p.delta[r]++
+	}
+	same := func(k krule, l *lowered) bool { return k.sum == l.body.sum && k.comment == commentHash(l.comment) }
+	want := cp.rules
+	for cp.pre < len(have) && cp.pre < len(want) && same(have[cp.pre], &want[cp.pre]) {
+		cp.pre++
+	}
+	for cp.suf < len(have)-cp.pre && cp.suf < len(want)-cp.pre &&
+		same(have[len(have)-1-cp.suf], &want[len(want)-1-cp.suf]) {
+		cp.suf++
+	}
+	if cp.create || cp.pre+cp.suf < max(len(have), len(want)) {
+		p.chains = append(p.chains, cp)
+	}
+}
+
+func (p *plan) planMap(m *mapState) {
+	if !m.want || m.kname == "" {
+		return
+	}
+	what := "dispatch " + m.name
+	if m.refused != nil {
+		p.softly(what, m.refused)
+		return
+	}
+	mc := mapChange{m: m, kname: m.kname, set: map[string]verdict{}}
+	if ks := p.f.k.sets[m.kname]; ks != nil {
+		mc.old = ks.verdicts
+		for key := range ks.verdicts { // those that were never ours
+			if _, ok := m.entries[ifaceOf(key)]; !ok {
+				mc.set[key] = verdict{}
+			}
+		}
+	}
+	for name := range m.dirty {
+		if name == "" || len(name) > 15 {
+			continue // no such interface can be
+		}
+		key := string(ifname(name))
+		e, ok := m.entries[name]
+		if !ok {
+			continue
+		}
+		v := verdict{code: nfAccept, there: true}
+		if e.Chain != "" {
+			c := p.f.chains[e.Chain]
+			err := errNotWanted
+			if c != nil && c.want != nil && c.want.Hook == ruleset.NoHook {
+				err = p.available(c.kname)
+			}
+			if err != nil {
+				p.softly(what+" "+name, fmt.Errorf("chain %s: %w", e.Chain, err))
+				if p.keepM[m] == nil {
+					p.keepM[m] = map[string]struct{}{}
+				}
+				p.keepM[m][name] = struct{}{}
+				continue
+			}
+			v = verdict{unix.NFT_GOTO, c.kname, true}
+		}
+		if mc.old[key] != v {
+			mc.set[key] = v
+		}
+	}
+	for key, v := range mc.set {
+		if old := mc.old[key]; old.chain != "" {
+			p.delta[ref{'c', old.chain}]--
+		}
+		if v.chain != "" {
+			p.delta[ref{'c', v.chain}]++
+		}
+	}
+	if len(mc.set) > 0 {
+		p.maps = append(p.maps, mc)
+	}
+}
+
+// ifaceOf is the interface name in a map's key.
+func ifaceOf(key string) string { return toStr([]byte(key)) }
+
+// planConsts finds the constant sets to be made or mended.
+func (p *plan) planConsts() {
+	for _, kname := range slices.Sorted(maps.Keys(p.lower.consts)) {
+		c := p.lower.consts[kname]
+		if p.f.refs[ref{'s', kname}]+p.delta[ref{'s', kname}] <= 0 {
+			continue // only by chains that stay as they are
+		}
+		ch := constChange{kname: kname, set: c, spec: c.spec, add: c.ranges}
+		if ks := p.f.k.sets[kname]; ks != nil {
+			if slices.Equal(ks.ranges, c.ranges) {
+				continue
+			}
+			ch.del, ch.add = subtract(ks.ranges, c.ranges), subtract(c.ranges, ks.ranges)
+		} else {
+			p.newSets = append(p.newSets, newSet{kname, c.spec, object{'k', kname}})
+		}
+		p.consts = append(p.consts, ch)
+	}
+}
+
+func subtract(a, b []krange) []krange {
+	return slices.DeleteFunc(slices.Clone(a), func(r krange) bool { return slices.Contains(b, r) })
+}
+
+// planGone finds what can go: not wanted, and used by nothing that stays.
+func (p *plan) planGone() {
+	f, k := p.f, p.f.k
+	candidates := maps.Clone(f.doomed)
+	for r, d := range p.delta {
+		if d < 0 && r.kind == 's' && strings.HasPrefix(r.name, prefixConst) {
+			candidates[r] = struct{}{}
+		}
+	}
+	for more := true; more; {
+		more = false
+		for _, r := range sorted(candidates, func(r ref) string { return string(r.kind) + r.name }) {
+			if f.refs[r]+p.delta[r] > 0 {
+				continue
+			}
+			delete(candidates, r)
+			var uses []ref
+			switch r.kind {
+			case 'c':
+				if k.chains[r.name] == nil {
+					continue
+				}
+				uses = k.chains[r.name].refs
+			case 's':
+				if k.sets[r.name] == nil {
+					continue
+				}
+				for _, v := range k.sets[r.name].verdicts {
+					if v.chain != "" {
+						uses = append(uses, ref{'c', v.chain})
+					}
+				}
+			}
+			for _, u := range uses {
+				p.delta[u]--
+				if u.kind == 's' && strings.HasPrefix(u.name, prefixConst) {
+					candidates[u] = struct{}{}
+				}
+			}
+			p.gone = append(p.gone, r)
+			more = true
+		}
+	}
+}
