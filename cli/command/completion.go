@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
+	"github.com/ripstop/ripstop/daemon/store"
+)
+
+// completionTime is how long a shell waits for live names.
+const completionTime = 200 * time.Millisecond
+
+func (a *app) completionCommand() *cobra.Command {
+	shells := map[string]func(*cobra.Command, io.Writer) error{
+		"bash": func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+		"zsh":  func(root *cobra.Command, w io.Writer) error { return root.GenZshCompletion(w) },
+		"fish": func(root *cobra.Command, w io.Writer) error { return root.GenFishCompletion(w, true) },
+	}
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish",
+		Short: "Print a script that completes commands in a shell",
+		Long: `completion prints a script for a shell. With it loaded, the shell completes
+commands, flags, kinds, and the names of resources that are on the server.`,
+		Example: `  source <(ripstop completion bash)
+  ripstop completion bash > /etc/bash_completion.d/ripstop
+  ripstop completion zsh > "${fpath[1]}/_ripstop"
+  ripstop completion fish > ~/.config/fish/completions/ripstop.fish`,
+		ValidArgs: []string{"bash", "zsh", "fish"},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 || shells[args[0]] == nil {
+				return usage(cmd, "completion: want one shell: bash, zsh or fish")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return shells[args[0]](cmd.Root(), a.Out) },
+	}
+}
+
+// completeKindAndNames completes a kind, then names of resources of the kind.
+func (a *app) completeKindAndNames(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return completeKinds(cmd, typed), cobra.ShellCompDirectiveNoFileComp
+	}
+	d, ok := api.DescriptorByName(args[0])
+	if !ok {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	names := a.liveNames(cmd, d)
+	names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(args[1:], n) })
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeKinds completes the last of comma-separated kinds.
+func completeKinds(cmd *cobra.Command, typed string) []string {
+	done := ""
+	if i := strings.LastIndexByte(typed, ','); i >= 0 {
+		done = typed[:i+1]
+	}
+	var out []string
+	for _, d := range api.Kinds() {
+		out = append(out, done+d.Plural)
+	}
+	if done == "" && cmd.Name() == "get" {
+		out = append(out, "all")
+	}
+	return out
+}
+
+// liveNames are the names of the resources of a kind on the server, or none
+// if it does not answer at once.
+func (a *app) liveNames(cmd *cobra.Command, d api.Descriptor) []string {
+	if err := a.loadConfig(cmd); err != nil {
+		return nil
+	}
+	c, err := client.New(client.Config{Server: a.cfg.Server, Timeout: completionTime})
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	o := store.ListOptions{}
+	if d.Namespaced {
+		o.Namespace = a.cfg.namespace()
+	}
+	objs, _, err := c.List(ctx, d.Kind, o)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, obj := range objs {
+		names = append(names, obj.Key().Name)
+	}
+	return names
+}

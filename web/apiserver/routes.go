@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apiserver
+
+import (
+	"net/http"
+
+	"github.com/gorilla/mux"
+)
+
+// access says who may take a route. The zero value is nobody: a route that
+// says nothing is refused.
+type access uint8
+
+const (
+	nobody access = iota
+	// anybody, known or not.
+	anybody
+	// known identities.
+	known
+	// asked: whom Authorise lets, with the route's verb on the resource that
+	// the path names.
+	asked
+)
+
+// route is one line of the API.
+type route struct {
+	method string
+	path   string
+	access access
+	// verb is what Authorise is asked about; a list with watch=true is asked
+	// as watch.
+	verb   string
+	handle func(*Server, *request) response
+}
+
+// routes is the whole API: path, access, handler. What is not here is 404 or
+// 405, what has no access is 403.
+var routes = []route{
+	{"GET", "/healthz", anybody, "", (*Server).getHealth},
+	{"GET", "/livez", anybody, "", (*Server).getHealth},
+	{"GET", "/readyz", anybody, "", (*Server).getReady},
+	{"GET", "/version", known, "", (*Server).getVersion},
+
+	{"GET", "/api", known, "", (*Server).getCoreVersions},
+	{"GET", "/api/v1", known, "", (*Server).getCoreResources},
+	{"GET", "/apis", known, "", (*Server).getGroups},
+	{"GET", "/apis/{group}", known, "", (*Server).getGroup},
+	{"GET", "/apis/{group}/{version}", known, "", (*Server).getResources},
+
+	{"GET", "/apis/{group}/{version}/namespaces/{namespace}/{plural}", asked, "list", (*Server).listOrWatch},
+	{"POST", "/apis/{group}/{version}/namespaces/{namespace}/{plural}", asked, "create", (*Server).create},
+	{"GET", "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}", asked, "get", (*Server).get},
+	{"PUT", "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}", asked, "update", (*Server).update},
+	{"PATCH", "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}", asked, "patch", (*Server).patch},
+	{"DELETE", "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}", asked, "delete", (*Server).delete},
+
+	{"GET", "/apis/{group}/{version}/{plural}", asked, "list", (*Server).listOrWatch},
+	{"POST", "/apis/{group}/{version}/{plural}", asked, "create", (*Server).create},
+	{"GET", "/apis/{group}/{version}/{plural}/{name}", asked, "get", (*Server).get},
+	{"PUT", "/apis/{group}/{version}/{plural}/{name}", asked, "update", (*Server).update},
+	{"PATCH", "/apis/{group}/{version}/{plural}/{name}", asked, "patch", (*Server).patch},
+	{"DELETE", "/apis/{group}/{version}/{plural}/{name}", asked, "delete", (*Server).delete},
+}
+
+// newRouter puts the table into a mux. Paths are matched as they were sent,
+// still escaped and not cleaned: "..", "//" and "%2f" never become another
+// path; newRequest unescapes and checks each part by itself.
+func (s *Server) newRouter() *mux.Router {
+	m := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	for _, rt := range routes {
+		m.Handle(rt.path, s.enter(rt)).Methods(rt.method)
+	}
+	m.NotFoundHandler = s.enter(route{access: known, handle: (*Server).noSuchPath})
+	m.MethodNotAllowedHandler = s.enter(route{access: known, handle: (*Server).noSuchMethod})
+	return m
+}
+
+// enter is the one way into a handler: who, may they, do it, answer.
+func (s *Server) enter(rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
+		r, perr := s.newRequest(hr, rt)
+		err := s.identify(r, rt)
+		if err == nil {
+			err = perr
+		}
+		if err == nil {
+			err = s.admit(r, rt)
+		}
+		if err == nil && rt.access == asked {
+			err = s.resolve(r)
+		}
+		var resp response
+		if err != nil {
+			resp = s.failed(r, err)
+		} else {
+			resp = rt.handle(s, r)
+		}
+		s.answer(w, r, resp)
+	})
+}

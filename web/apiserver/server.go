@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package apiserver is Ripstop's REST admin API: every kind of package api in
+// Kubernetes' URL and JSON shapes, on gorilla/mux, in front of a store.Store.
+//
+//	socket, TCP ─► limits ─► route table ─► Authorise ─► handler ─► store
+//	                                            watch ◄─ feed (one per kind)
+//
+// It decodes strictly, defaults, validates and checks before it writes, and
+// answers every error with a Status that says what, where and why. It is not
+// a store, knows no policy semantics and never touches the host. The assembly
+// makes one and gives it the sockets of Listen.
+package apiserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/store"
+)
+
+// Config is what a Server needs. Store is required; the rest has defaults.
+type Config struct {
+	Store store.Store
+	// Log takes the server's own log; default: none is written.
+	Log *slog.Logger
+	// Version is Ripstop's version as /version tells it; default api.Version.
+	Version string
+	// Authorise decides who may do what; an error refuses. Default AdminsOnly.
+	Authorise func(context.Context, Identity, Attributes) error
+	// AdminGroup is the Unix group whose members are admins on the socket;
+	// default DefaultAdminGroup.
+	AdminGroup string
+	// Hosts are the names by which TCP clients may call the server, without
+	// port; default localhost, 127.0.0.1 and ::1.
+	Hosts []string
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+	// WatchWindow is how many changes of a kind are kept for watches that
+	// resume; default 1024. WatchBuffer is how far a client may fall behind
+	// before its watch is ended; default 256.
+	WatchWindow, WatchBuffer int
+	// Drain is how long Serve waits for running requests at the end; default
+	// 5 s.
+	Drain time.Duration
+}
+
+// Server is the REST admin API. Its methods may be called from many
+// goroutines.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	router   *mux.Router
+	adminGID int
+	started  time.Time
+	catalog  catalog
+	feeds    *feeds
+
+	// tiers keeps a tier from being deleted while a policy is put into it;
+	// pools keeps two overlapping pools from being created side by side.
+	tiers sync.RWMutex
+	pools sync.Mutex
+
+	draining  chan struct{} // closed when Serve ends: watches end
+	drainOnce sync.Once
+}
+
+// New is a Server that does not listen yet: see Serve and Handler.
+func New(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Version == "" {
+		cfg.Version = api.Version
+	}
+	if cfg.Authorise == nil {
+		cfg.Authorise = AdminsOnly
+	}
+	if cfg.AdminGroup == "" {
+		cfg.AdminGroup = DefaultAdminGroup
+	}
+	if len(cfg.Hosts) == 0 {
+		cfg.Hosts = []string{"localhost", "127.0.0.1", "::1"}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.WatchWindow == 0 {
+		cfg.WatchWindow = 1024
+	}
+	if cfg.WatchBuffer == 0 {
+		cfg.WatchBuffer = 256
+	}
+	if cfg.Drain == 0 {
+		cfg.Drain = 5 * time.Second
+	}
+	s := &Server{
+		cfg:      cfg,
+		log:      cfg.Log,
+		adminGID: adminGID(cfg.AdminGroup),
+		started:  cfg.Now(),
+		catalog:  newCatalog(),
+		draining: make(chan struct{}),
+	}
+	s.feeds = newFeeds(cfg.Store, cfg.Log, cfg.WatchWindow, cfg.WatchBuffer)
+	s.router = s.newRouter()
+	return s
+}
+
+// Limits of the server. A limit that is hit refuses the request; nothing is
+// ever cut off and then used.
+const (
+	maxBody    = 3 << 20
+	maxHeader  = 16 << 10
+	maxURL     = 8 << 10
+	headerTime = 5 * time.Second
+	bodyTime   = 15 * time.Second
+	answerTime = 30 * time.Second
+	idleTime   = 60 * time.Second
+	// storeTime is how long a request waits for the store.
+	storeTime = 15 * time.Second
+)
+
+// Serve answers requests on all listeners until ctx ends or a listener fails.
+// Then it ends the watches, lets running requests finish (Config.Drain) and
+// closes the listeners. A Server serves once.
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	srv := &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		// net/http reads 4 KiB more than this before it refuses.
+		MaxHeaderBytes: maxHeader - 4<<10,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, identityKey{}, peerIdentity(c, s.adminGID))
+		},
+	}
+	var wg sync.WaitGroup
+	failed := make(chan error, len(listeners)) // one slot each: nobody blocks
+	for _, l := range listeners {
+		s.log.Info("API listening", "address", l.Addr().String())
+		wg.Go(func() { failed <- srv.Serve(l) })
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.drainOnce.Do(func() { close(s.draining) })
+	defer s.feeds.close()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
+	defer cancel()
+	if serr := srv.Shutdown(stop); serr != nil {
+		s.log.Warn("Requests cut at shutdown", "err", serr)
+		srv.Close()
+	}
+	wg.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close ends all watches and what feeds them. Only users of Handler need it.
+func (s *Server) Close() {
+	s.drainOnce.Do(func() { close(s.draining) })
+	s.feeds.close()
+}
+
+// Handler is the whole API for use with another HTTP server. Requests that
+// come in another way than through Serve are anonymous. Close it at the end.
+func (s *Server) Handler() http.Handler { return s.guard(s.router) }
+
+// identityKey is under which Serve puts the Identity of a connection.
+type identityKey struct{}
+
+// identityOf is who makes a request.
+func identityOf(ctx context.Context) Identity {
+	if id, ok := ctx.Value(identityKey{}).(Identity); ok {
+		return id
+	}
+	return Identity{Via: "tcp"}
+}
