@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Ripstop: `make help` lists the targets. Everything runs as root on Debian 12.
+# Ripstop: `make help` lists the targets. On Debian 12, as root.
 
 SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -10,12 +10,15 @@ export GOFLAGS     ?= -buildvcs=false
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 0.1.0-dev)
 LDFLAGS  := -s -w -X github.com/ripstop/ripstop/daemon/api.Version=$(VERSION)
-BINARIES := bin/ripstopd bin/ripstop-server bin/ripstop
+BIN      ?= bin
 TOOLS    := $(CURDIR)/bin/tools
 
 # Debian packages: what the daemons need to run is nothing; these are for
 # looking at their work (nft, ip), for the laboratory and for the tests.
 PACKAGES := iproute2 nftables iptables conntrack netcat-openbsd iputils-ping procps
+
+# The race detector needs a C compiler.
+test: PACKAGES += gcc libc6-dev
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,12 +31,12 @@ deps: ## install the Debian packages and Go modules that are missing, visibly
 	else echo "Debian packages: all there ($(PACKAGES))"; fi
 	@echo "Go modules: downloading what is missing"; go mod download
 
-build: ## put the binaries in bin/
-	@mkdir -p bin
-	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./daemon/cmd/... ./cli/ripstop
+build: ## put the programs in bin/
+	@mkdir -p $(BIN)
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./daemon/cmd/... ./cli/ripstop
 
 run: deps build ## protect this machine: ripstopd with its own ripstop-server; Ctrl-C stops it, rules stay
-	@exec bin/ripstopd --role standalone
+	@exec $(BIN)/ripstopd --role standalone
 
 lab: deps build ## three hosts as network namespaces, with policy, shown with real connections
 	@vagrant/lab.sh up && vagrant/lab.sh demo
@@ -41,11 +44,13 @@ lab: deps build ## three hosts as network namespaces, with policy, shown with re
 lab-down: ## remove every trace of the laboratory
 	@vagrant/lab.sh down
 
-test: deps build vet ## all set-up, then all tests
-	CGO_ENABLED=1 go test -race -timeout 25m $(TESTFLAGS) ./...
+test: deps vet ## all tests; says what is skipped and why (TESTFLAGS='-run Calc -short')
+	@mkdir -p $(BIN)
+	CGO_ENABLED=1 go test -race -v -timeout 25m $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/summary.awk
 
-bench: build ## the figures that docs/reference/benchmarks.md explains
-	go test -run '^$$' -bench . -benchmem -timeout 60m $(BENCHFLAGS) ./...
+bench: build ## the figures of docs/reference/benchmarks.md (BENCHFLAGS='-bench-json=FILE')
+	go test -run '^$$' -bench . -benchmem -benchtime 200ms -timeout 60m $$(go list ./... | grep -v /e2e$$)
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./daemon/internal/e2e -args $(BENCHFLAGS)
 
 vet:
 	@test -z "$$(gofmt -l cli daemon web)" || { gofmt -l cli daemon web; echo "run gofmt -w on these"; exit 1; }

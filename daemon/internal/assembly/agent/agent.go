@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/calc"
+	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/snapshot"
+	"github.com/ripstop/ripstop/daemon/internal/status"
+	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
+	"github.com/ripstop/ripstop/daemon/internal/syncer"
+)
+
+// kinds are what an agent reads.
+var kinds = []api.Kind{
+	api.KindClusterInformation, api.KindFelixConfiguration, api.KindNode, api.KindTier, api.KindProfile,
+	api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
+	api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindHostEndpoint, api.KindWorkloadEndpoint,
+}
+
+// etcdSocket is where the embedded etcd of a standalone host listens.
+func etcdSocket(cfg config.Config) string { return filepath.Join(cfg.RunDir, "etcd.sock") }
+
+func openStore(cfg config.Config, log *slog.Logger) (*etcd.Store, error) {
+	password, err := cfg.Etcd.Password()
+	if err != nil {
+		return nil, err
+	}
+	c := etcd.Config{
+		Endpoints: cfg.Etcd.Endpoints, CAFile: cfg.Etcd.CAFile, CertFile: cfg.Etcd.CertFile, KeyFile: cfg.Etcd.KeyFile,
+		Username: cfg.Etcd.Username, Password: etcd.Secret(password), Log: log.With("part", "etcd"),
+	}
+	if len(c.Endpoints) == 0 {
+		c.Endpoints = []string{"unix://" + etcdSocket(cfg)}
+	}
+	// The embedded datastore keeps a checksum beside each value.
+	c.Checksums = len(c.Endpoints) == 1 && c.Endpoints[0][:5] == "unix:"
+	return etcd.Open(c)
+}
+
+func calcConfig(cfg config.Config) calc.Config {
+	c := calc.Default(cfg.Node)
+	c.Settings.FailsafeInbound, c.Settings.FailsafeOutbound = cfg.Failsafes()
+	return c
+}
+
+func snapshotConfig(cfg config.Config, log *slog.Logger, fault func(string)) snapshot.Config {
+	return snapshot.Config{Dir: filepath.Join(cfg.StateDir, "agent"), Host: cfg.Node, Log: log.With("part", "snapshot"), Fault: fault}
+}
+
+// run is the agent: it builds all parts, runs each in a goroutine of one
+// group, and returns when ctx ends or one of them fails.
+func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+	store, err := openStore(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	socket, err := status.Listen(cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	var public net.Listener
+	if cfg.MetricsAddress != "" {
+		if public, err = net.Listen("tcp", cfg.MetricsAddress); err != nil {
+			return fmt.Errorf("metrics-address: %w: set another one, or none, with --metrics-address", err)
+		}
+		defer public.Close()
+	}
+
+	endpoints := cfg.Etcd.Endpoints
+	if len(endpoints) == 0 {
+		endpoints = []string{"unix://" + etcdSocket(cfg)}
+	}
+	board := status.NewBoard(status.Config{Host: cfg.Node, Role: string(cfg.Role), Datastore: "etcdv3", Endpoints: endpoints, Log: log})
+
+	known, err := snapshot.Load(snapshotConfig(cfg, log, board.SetSnapshotFault))
+	if err != nil && cfg.Log.Level <= slog.LevelInfo {
+		log.Info("No snapshot to begin with", "reason", err)
+	}
+	writer := snapshot.NewWriter(snapshotConfig(cfg, log, board.SetSnapshotFault), known)
+	watcher := syncer.New(syncer.Config{Store: store, Kinds: kinds, Log: log.With("part", "syncer"), Known: known.Known, Report: board.SetSync})
+	buffer := syncer.NewBuffer()
+
+	l, err := newLane(cfg, log, board)
+	if err != nil {
+		return err
+	}
+	defer l.filter.Close()
+	reporter := status.NewReporter(board, store, log.With("part", "reporter"))
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(status.NewCollector(board), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective()}
+
+	found, err := look(cfg, endpoints)
+	if err != nil {
+		return err
+	}
+	found.print(stdout)
+
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.Role == config.Standalone {
+		group.Go(func() error { return serve(ctx, cfg, log) })
+	}
+	group.Go(func() error { return syncer.Replay(known.Known, watcher).Run(ctx, syncer.Tee{buffer, writer}) })
+	group.Go(func() error { return writer.Run(ctx) })
+	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter) })
+	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
+	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
+	group.Go(func() error { return l.loop.Run(ctx) })
+	group.Go(func() error { return status.Serve(ctx, socket, status.Handler(board, registry, actions)) })
+	if public != nil {
+		group.Go(func() error { return status.Serve(ctx, public, status.PublicHandler(board, registry)) })
+	}
+	group.Go(func() error {
+		return (&status.Writer{Board: board, Store: store, Log: log.With("part", "status")}).Run(ctx)
+	})
+	group.Go(func() error { return reporter.Run(ctx) })
+	err = group.Wait()
+	fmt.Fprintln(stdout, "ripstopd has stopped. Its rules stay in force; 'ripstopd --cleanup' removes them.")
+	return err
+}
+
+// reportDelay is how long a change of what status shows may wait, so that a
+// stream of events does not make calc count everything after each.
+const reportDelay = 300 * time.Millisecond
+
+// think runs calc: batches of events in, batches of intents out.
+func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, board *status.Board, reporter *status.Reporter) error {
+	g := calc.New(calcConfig(cfg))
+	report := func() {
+		l.setEndpoints(g.Endpoints())
+		board.SetFaults("calc", g.Faults())
+		board.SetNoEffect(g.NoEffect())
+		r := g.Reporting()
+		reporter.SetReporting(status.Reporting{Enabled: r.Endpoints, Interval: r.Interval, TTL: r.TTL})
+		n := g.Stats()
+		board.SetCounts(status.Counts{
+			HostEndpoints: n.HostEndpoints, WorkloadEndpoints: n.WorkloadEndpoints, Policies: n.Policies, Profiles: n.Profiles,
+			Tiers: n.Tiers, LocalEndpoints: n.LocalEndpoints, LocalPolicies: n.ActivePolicies, LocalSelectors: n.Sets,
+		})
+	}
+	reported, due := time.Time{}, false
+	for {
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if due {
+			wait, cancel = context.WithDeadline(ctx, reported.Add(reportDelay))
+		}
+		batch, err := in.Next(wait)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil: // nothing new came in time
+			report()
+			reported, due = time.Now(), false
+			continue
+		}
+		for _, ev := range batch.Events {
+			g.Note(ev)
+		}
+		board.SetBatch(batch)
+		if !batch.Synced {
+			continue
+		}
+		var changes []intent.Change
+		g.Flush(func(c intent.Change) {
+			if s, ok := c.Value.(*intent.Settings); ok {
+				board.SetFailsafes(failsafeTexts(s.FailsafeInbound), failsafeTexts(s.FailsafeOutbound))
+			}
+			changes = append(changes, c)
+		})
+		l.picture(changes, batch.Revision)
+		if len(batch.Events) > 0 || reported.IsZero() {
+			due = true
+		}
+		if due && time.Since(reported) > reportDelay {
+			report()
+			reported, due = time.Now(), false
+		}
+	}
+}
+
+// failsafeTexts writes failsafes as status shows them: "tcp:22" or
+// "tcp:10.0.0.0/8:22".
+func failsafeTexts(list []intent.Failsafe) []string {
+	var out []string
+	for _, f := range list {
+		s := map[uint8]string{6: "tcp", 17: "udp"}[f.Protocol]
+		if f.Net.IsValid() {
+			s += ":" + f.Net.String()
+		}
+		out = append(out, fmt.Sprintf("%s:%d", s, f.Port))
+	}
+	return out
+}
+
+// cleanup removes what Ripstop has put on this host.
+func cleanup(ctx context.Context, _ config.Config, log *slog.Logger, stdout io.Writer) error {
+	c := nftables.Default()
+	c.Log = log
+	f, err := nftables.New(c)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := f.Cleanup(ctx); err != nil {
+		return fmt.Errorf("cleanup: %w: is ripstopd still running? stop it first", err)
+	}
+	fmt.Fprintln(stdout, "Removed the nftables table inet ripstop. This host is no longer filtered by Ripstop.")
+	return nil
+}

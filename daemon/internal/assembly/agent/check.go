@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/calc"
+	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/snapshot"
+	"github.com/ripstop/ripstop/daemon/store"
+)
+
+// check loads the configuration and the resources, plans, and prints the
+// plan. It changes nothing, neither in the kernel nor on disk. Resources come
+// from the datastore or, if that cannot be reached, from the snapshot.
+func check(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+	for _, s := range cfg.Effective() {
+		fmt.Fprintf(stdout, "# %s = %s (%s)\n", s.Key, s.Value, s.Source)
+	}
+	events, from, err := pictureNow(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	g := calc.New(calcConfig(cfg))
+	for _, ev := range events {
+		g.Note(ev)
+	}
+	s := ruleset.NewState()
+	p := dataplane.NewPlanner(s)
+	g.Flush(p.Note)
+	if err := noteInterfaces(p); err != nil {
+		return err
+	}
+	p.Flush()
+	fmt.Fprintf(stdout, "# %d objects from %s\n", len(events), from)
+	for _, f := range g.Faults() {
+		fmt.Fprintf(stdout, "# fault: %s: %s (%s)\n", f.Object, f.Message, f.Effect)
+	}
+	for _, name := range g.NoEffect() {
+		fmt.Fprintf(stdout, "# accepted, no effect: %s\n", name)
+	}
+	fmt.Fprint(stdout, s)
+	return nil
+}
+
+func noteInterfaces(p *dataplane.Planner) error {
+	all, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("listing interfaces: %w", err)
+	}
+	for _, i := range all {
+		list, err := i.Addrs()
+		if err != nil {
+			return fmt.Errorf("listing addresses of %s: %w", i.Name, err)
+		}
+		v := &intent.Interface{Up: i.Flags&net.FlagUp != 0}
+		for _, a := range list {
+			if n, err := netip.ParsePrefix(a.String()); err == nil {
+				v.Addrs = append(v.Addrs, n.Addr())
+			}
+		}
+		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: i.Name}, Value: v})
+	}
+	return nil
+}
+
+// pictureNow reads all resources that matter to an agent.
+func pictureNow(ctx context.Context, cfg config.Config, log *slog.Logger) (events []api.Event, from string, err error) {
+	s, err := openStore(cfg, log)
+	if err != nil {
+		return nil, "", err
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, kind := range kinds {
+		list, _, err := s.List(ctx, kind, store.ListOptions{})
+		if err != nil {
+			known, snapErr := snapshot.Peek(snapshotConfig(cfg, log, nil))
+			if snapErr != nil {
+				return nil, "", errors.Join(fmt.Errorf("reading the datastore: %w", err), snapErr)
+			}
+			log.Warn("Datastore cannot be read, the snapshot is used", "err", err)
+			return known.Known.Events, "the snapshot", nil
+		}
+		for _, o := range list {
+			events = append(events, api.Event{Key: o.Key(), Object: o})
+		}
+	}
+	return events, "the datastore", nil
+}

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/calc"
+	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/reconcile"
+	"github.com/ripstop/ripstop/daemon/internal/status"
+)
+
+// lane is the host lane: intents come in through its inbox, its loop plans
+// them and moves the packet filter. The gate opens when both a whole picture
+// of the resources and a list of the interfaces have come: until then the
+// rules of before stay.
+type lane struct {
+	board   *status.Board
+	inbox   *reconcile.Inbox[intent.Key, intent.Change]
+	loop    *reconcile.Loop
+	planner *dataplane.Planner // the loop's goroutine only
+	filter  *nftables.Filter   // the loop's goroutine only
+	monitor *monitor.Monitor
+	links   *monitor.Links
+	applied api.Revision // of what was planned last; the loop's goroutine only
+
+	mu         sync.Mutex // guards all below
+	pictured   bool
+	linked     bool
+	endpoints  []calc.Endpoint
+	interfaces map[string]*intent.Interface
+	governed   map[string][]string
+}
+
+func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
+	l := &lane{board: board, interfaces: map[string]*intent.Interface{}}
+	nc := nftables.Default()
+	nc.Log = log.With("part", "nftables")
+	nc.OnDrift = l.drifted
+	var err error
+	if l.filter, err = nftables.New(nc); err != nil {
+		return nil, err
+	}
+	l.planner = dataplane.NewPlanner(l.filter)
+	l.loop = reconcile.NewLoop(reconcile.Config{
+		Name: "host", Parts: []reconcile.Part{l.filter}, Before: l.plan, Log: log.With("lane", "host"),
+		ResyncEvery: cfg.ResyncInterval, Report: l.report,
+	})
+	l.inbox = reconcile.NewInbox(func(c intent.Change) intent.Key { return c.Key }, l.loop.Wake)
+	l.monitor = monitor.New(monitor.Config{Table: nc.Table, Own: l.filter.Port(), Log: log.With("part", "monitor")})
+	l.links = monitor.NewLinks(monitor.LinksConfig{Log: log.With("part", "links")})
+	return l, nil
+}
+
+// picture takes calc's words; everything up to revision is in them.
+func (l *lane) picture(changes []intent.Change, revision api.Revision) {
+	l.inbox.Put(changes, int64(revision))
+	l.mu.Lock()
+	l.pictured = true
+	open := l.linked
+	l.mu.Unlock()
+	if open {
+		l.loop.Open()
+	}
+}
+
+// noteLinks takes the interfaces of this host, all of them.
+func (l *lane) noteLinks(all map[string]intent.Interface) {
+	var changes []intent.Change
+	l.mu.Lock()
+	for name, i := range all {
+		old := l.interfaces[name]
+		if old == nil || old.Up != i.Up || !slices.Equal(old.Addrs, i.Addrs) {
+			changes = append(changes, intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}, Value: &i})
+			l.interfaces[name] = &i
+		}
+	}
+	for name := range l.interfaces {
+		if _, ok := all[name]; !ok {
+			changes = append(changes, intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}})
+			delete(l.interfaces, name)
+		}
+	}
+	l.linked = true
+	open := l.pictured
+	l.mu.Unlock()
+	if len(changes) > 0 {
+		l.inbox.Merge(changes)
+	}
+	if open {
+		l.loop.Open()
+	}
+	l.showEndpoints()
+}
+
+// noteForeign takes a notice that somebody has changed the kernel's rules.
+func (l *lane) noteForeign(e monitor.Event) {
+	l.filter.Foreign(e.Generation, e.Touched, e.By)
+	if e.Touched {
+		l.loop.Wake()
+	}
+}
+
+// plan is the loop's first step in every turn.
+func (l *lane) plan(context.Context) error {
+	batch, mark, ok := l.inbox.Take()
+	if !ok {
+		return nil
+	}
+	l.mu.Lock()
+	whole := l.pictured && l.linked
+	l.mu.Unlock()
+	for _, c := range batch {
+		l.planner.Note(c)
+	}
+	if !whole {
+		return nil // what is noted is planned when the rest has come
+	}
+	l.planner.Flush()
+	l.applied = api.Revision(mark)
+	governed := map[string][]string{}
+	for name, ifaces := range l.planner.Governed() {
+		governed[name] = ifaces
+	}
+	l.mu.Lock()
+	l.governed = governed
+	l.mu.Unlock()
+	l.showEndpoints()
+	return nil
+}
+
+// report tells the board of a turn. A pass without error has read back from
+// the kernel what it changed: what was planned is applied.
+func (l *lane) report(r reconcile.Report) {
+	l.board.LoopReport(r)
+	for _, p := range r.Parts {
+		s := l.filter.Summary()
+		l.board.UpdateDataplane(func(d *api.DataplaneStatus) {
+			d.Backend, d.Why = l.filter.Name(), "the kernel has nf_tables"
+			d.OwnerFlag = s.Owner
+			if !s.Owner {
+				d.Why += "; its owner flag is not in use: " + s.OwnerReason
+			}
+			d.Chains, d.Rules, d.Sets, d.Members = s.Chains, s.Rules, s.Sets, s.Members
+			d.Error = ""
+			if p.Err != nil {
+				d.Error = p.Err.Error()
+				return
+			}
+			now := api.Time{Time: time.Now().UTC()}
+			d.LastVerified = now
+			if d.AppliedRevision != l.applied || d.LastApplied.IsZero() {
+				d.AppliedRevision, d.LastApplied = l.applied, now
+			}
+		})
+	}
+	var faults []api.Fault
+	for _, set := range l.filter.OverSize() {
+		faults = append(faults, api.Fault{
+			Object: "set " + set, Message: "has more members than maxIpsetSize allows",
+			Effect: "members above the limit are left out; rules that deny by the set deny without it, rules that allow all but the set do not match",
+		})
+	}
+	l.board.SetFaults("nftables", faults)
+}
+
+func (l *lane) drifted(d nftables.Drift) {
+	l.board.AddDrift(api.Drift{What: strings.Join(d.What, "; "), By: d.By, Repaired: d.Repaired})
+}
+
+func (l *lane) setEndpoints(list []calc.Endpoint) {
+	l.mu.Lock()
+	l.endpoints = list
+	l.mu.Unlock()
+	l.showEndpoints()
+}
+
+// showEndpoints puts the endpoints on the board: what calc knows of them with
+// the interfaces that they govern.
+func (l *lane) showEndpoints() {
+	l.mu.Lock()
+	var out []api.EndpointState
+	for _, e := range l.endpoints {
+		s := api.EndpointState{Name: e.Name, Policies: e.Policies, Profiles: e.Profiles, Status: "up"}
+		ifaces, governs := l.governed[e.Name]
+		s.Interfaces = ifaces
+		missing := slices.DeleteFunc(slices.Clone(ifaces), func(i string) bool { return l.interfaces[i] != nil })
+		down := slices.DeleteFunc(slices.Clone(ifaces), func(i string) bool { return l.interfaces[i] != nil && l.interfaces[i].Up })
+		switch {
+		case !governs:
+			s.Status, s.Message = "error", "governs no interface: none has an expected address, or another endpoint claims it"
+		case len(missing) > 0:
+			s.Status, s.Message = "error", "there is no interface "+strings.Join(missing, ", ")+" yet; it is guarded already"
+		case len(down) > 0:
+			s.Status, s.Message = "down", "down: "+strings.Join(down, ", ")
+		}
+		out = append(out, s)
+	}
+	l.mu.Unlock()
+	l.board.SetEndpoints(out)
+}

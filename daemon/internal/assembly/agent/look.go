@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
+	"github.com/ripstop/ripstop/daemon/internal/host"
+)
+
+// findings are what the agent sees on its host before it begins.
+type findings struct {
+	cfg        config.Config
+	endpoints  []string
+	interfaces []string
+	firewalls  []string
+}
+
+func look(cfg config.Config, endpoints []string) (*findings, error) {
+	f := &findings{cfg: cfg, endpoints: endpoints}
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("listing interfaces: %w", err)
+	}
+	for _, i := range all {
+		var addrs []string
+		list, err := i.Addrs()
+		if err != nil {
+			return nil, fmt.Errorf("listing addresses of %s: %w", i.Name, err)
+		}
+		for _, a := range list {
+			addrs = append(addrs, a.String())
+		}
+		state := "up"
+		if i.Flags&net.FlagUp == 0 {
+			state = "down"
+		}
+		f.interfaces = append(f.interfaces, fmt.Sprintf("%-15s %-4s %s", i.Name, state, strings.Join(addrs, ", ")))
+	}
+	legacy, err := host.LegacyFirewalls("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range legacy {
+		f.firewalls = append(f.firewalls, fmt.Sprintf("%s (legacy), tables %s", l.Kind, strings.Join(l.Tables, ", ")))
+	}
+	tables, err := nftables.Tables()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range tables {
+		if t != "inet "+nftables.Default().Table {
+			f.firewalls = append(f.firewalls, "nftables, table "+t)
+		}
+	}
+	slices.Sort(f.firewalls)
+	return f, nil
+}
+
+// print tells the person at the terminal what was found and what to do next.
+func (f *findings) print(w io.Writer) {
+	fmt.Fprintf(w, "ripstopd %s protects host %q (role %s)\n\n", api.Version, f.cfg.Node, f.cfg.Role)
+	fmt.Fprintf(w, "Datastore   %s\n", strings.Join(f.endpoints, ", "))
+	fmt.Fprintf(w, "Interfaces  %s\n", strings.Join(f.interfaces, "\n            "))
+	if len(f.firewalls) == 0 {
+		fmt.Fprintf(w, "Firewalls   no other one seen\n")
+	} else {
+		fmt.Fprintf(w, "Firewalls   %s\n", strings.Join(f.firewalls, "\n            "))
+		fmt.Fprintf(w, "            These stay untouched. A packet must be let through by each of them and by Ripstop.\n")
+	}
+	agent := ""
+	if f.cfg.RunDir != "/run/ripstop" {
+		agent = " --agent unix://" + filepath.Join(f.cfg.RunDir, "agent.sock")
+	}
+	fmt.Fprintf(w, `
+Nothing is filtered until a HostEndpoint names an interface of this host.
+Type next, in another shell (the programs are in %s):
+
+  ripstop status%s          what is enforced here
+  ripstop get tiers                what is in the datastore
+  ripstop apply -f FILE            put policy in force; README.md has a first one
+
+Ctrl-C stops the agent and leaves the rules as they are; 'ripstopd --cleanup' removes them.
+
+`, programDir(), agent)
+}
+
+func programDir() string {
+	path, err := serverPath()
+	if err != nil {
+		return "PATH"
+	}
+	return filepath.Dir(path)
+}

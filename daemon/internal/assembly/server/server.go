@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server builds ripstop-server out of its parts: the REST API on a
+// unix socket, in front of etcd, which it runs as a child process of its own
+// unless it is told of another. It is used by cmd/ripstop-server only.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
+	"github.com/ripstop/ripstop/daemon/internal/store/etcd/embedded"
+	"github.com/ripstop/ripstop/daemon/store"
+	"github.com/ripstop/ripstop/web/apiserver"
+)
+
+// Names inside of the run and state directories.
+const (
+	apiSocket  = "api.sock"
+	etcdSocket = "etcd.sock"
+	etcdDir    = "etcd"
+)
+
+const usage = `ripstop-server serves Ripstop's REST API on a unix socket and keeps the
+resources in etcd: in one of its own, run beside it, or in an external one.
+
+Usage:
+  ripstop-server [flags]
+
+Flags:
+`
+
+// Main runs the program and returns its exit status: 0 after a clean stop, 1
+// on an error, 2 on a wrong command line or configuration.
+func Main(args, environ []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "store" {
+		return storeMain(args[1:], stderr)
+	}
+	flags := pflag.NewFlagSet("ripstop-server", pflag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stdout, usage+flags.FlagUsages()) }
+	version := flags.Bool("version", false, "Print the version and end")
+	config.AddFlags(flags, config.ServerKeys())
+	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		fmt.Fprintf(stderr, "ripstop-server: %v; see ripstop-server --help\n", err)
+		return 2
+	}
+	if *version {
+		fmt.Fprintln(stdout, "ripstop-server", api.Version)
+		return 0
+	}
+	cfg, err := config.LoadServer(flags, environ)
+	if err != nil {
+		fmt.Fprintf(stderr, "ripstop-server: the configuration cannot be used:\n%v\n", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log := config.NewLogger(cfg.Log, stderr)
+	if err := run(ctx, cfg, log); err != nil {
+		fmt.Fprintf(stderr, "ripstop-server: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// run runs all parts until ctx ends or one fails.
+func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
+	listener, err := apiserver.Listen(filepath.Join(cfg.RunDir, apiSocket))
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	listeners := []net.Listener{listener}
+	if cfg.Listen != "" {
+		l, err := apiserver.ListenLoopback(cfg.Listen)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		listeners = append(listeners, l)
+	}
+
+	etcdConfig := etcd.Config{
+		Endpoints: cfg.Etcd.Endpoints, CAFile: cfg.Etcd.CAFile, CertFile: cfg.Etcd.CertFile, KeyFile: cfg.Etcd.KeyFile,
+		Username: cfg.Etcd.Username, Log: log.With("part", "etcd"),
+	}
+	password, err := cfg.Etcd.Password()
+	if err != nil {
+		return err
+	}
+	etcdConfig.Password = etcd.Secret(password)
+
+	group, ctx := errgroup.WithContext(ctx)
+	// The API drains before the store it stands on is stopped.
+	storeCtx, stopStore := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStore()
+	if len(etcdConfig.Endpoints) == 0 {
+		socket := filepath.Join(cfg.RunDir, etcdSocket)
+		etcdConfig.Endpoints = []string{"unix://" + socket}
+		etcdConfig.Checksums = true
+		supervisor, err := newSupervisor(cfg, socket, log)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return supervisor.Run(storeCtx) })
+	}
+	s, err := etcd.Open(etcdConfig)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	group.Go(func() error { initialise(ctx, s, log); return nil })
+	group.Go(func() error {
+		defer stopStore()
+		return apiserver.New(apiserver.Config{Store: s, Log: log.With("part", "api")}).Serve(ctx, listeners...)
+	})
+	return group.Wait()
+}
+
+// initialise fills an empty store with what every cluster has, as soon as it
+// answers.
+func initialise(ctx context.Context, s store.Store, log *slog.Logger) {
+	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+		err := store.Initialise(ctx, s)
+		if err == nil {
+			log.Info("Datastore ready")
+			return
+		}
+		if wait >= 5*time.Second {
+			log.Warn("Datastore not ready", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+func newSupervisor(cfg config.ServerConfig, socket string, log *slog.Logger) (*embedded.Supervisor, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cfg.StateDir, etcdDir)
+	log = log.With("part", "store")
+	return embedded.NewSupervisor(embedded.SupervisorConfig{
+		Command: []string{self, "store", "--data-dir", dir, "--socket", socket, "--quota-bytes", strconv.FormatInt(cfg.QuotaBytes, 10)},
+		DataDir: dir, ClientSocket: socket, Log: log,
+	}), nil
+}
+
+// storeMain is the hidden command that the supervisor starts: etcd, alone in
+// its process.
+func storeMain(args []string, stderr io.Writer) int {
+	flags := pflag.NewFlagSet("ripstop-server store", pflag.ContinueOnError)
+	flags.SetOutput(stderr)
+	dir := flags.String("data-dir", "", "Directory of the data")
+	socket := flags.String("socket", "", "Unix socket to listen on")
+	quota := flags.Int64("quota-bytes", 0, "The most that may be held on disk")
+	accept := flags.Bool("accept-damage", false, "Serve a database that does not match its seal, and seal it as it is")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	err := embedded.Run(ctx, embedded.Config{
+		DataDir: *dir, ClientSocket: *socket, QuotaBytes: *quota, AcceptDamage: *accept,
+		Log: slog.New(slog.NewJSONHandler(stderr, nil)),
+	})
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 1
+	}
+	return 0
+}

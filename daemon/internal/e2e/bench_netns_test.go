@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
+	"github.com/ripstop/ripstop/daemon/store"
+)
+
+// These benchmarks time the programs, not functions: each sets up a server, a
+// host and its fleet, measures a fixed number of times (see the flags) and
+// prints a table. Run them with -benchtime 1x; docs/reference/benchmarks.md
+// tells how to read the tables.
+
+// probePause is the time between two probes while one waits for a change: a
+// probe that spins would take half of a small machine away from the programs.
+const probePause = 100 * time.Microsecond
+
+// probePolicy comes before all others and lets one UDP port in.
+func probePolicy(port uint16) *api.GlobalNetworkPolicy {
+	p := &api.GlobalNetworkPolicy{Meta: api.Meta{Name: "probe"}}
+	p.Spec.Order, p.Spec.Selector, p.Spec.Types = ptr(1.0), "bench == 'local'", []api.PolicyType{api.Ingress}
+	p.Spec.Ingress = []api.Rule{{
+		Action: api.Allow, Protocol: &api.Protocol{Name: "UDP"},
+		Destination: api.EntityRule{Ports: []api.Port{api.SinglePort(port)}},
+	}}
+	p.Default()
+	return p
+}
+
+// prober sends packets of new flows to this host.
+type prober struct {
+	inj  *netnstest.Injector
+	port uint16
+}
+
+func (p *prober) admitted(to uint16) bool {
+	p.port = max(p.port+1, 1024)
+	return p.inj.In("rstun0", netnstest.Packet{
+		Src: addr("10.1.0.7"), Dst: addr("10.1.0.1"), Protocol: netnstest.UDP, SrcPort: p.port, DstPort: to,
+	})
+}
+
+// until probes until packets to a port fare as wanted, a minute at the most.
+func (p *prober) until(b *testing.B, to uint16, want bool) {
+	b.Helper()
+	for deadline := time.Now().Add(time.Minute); p.admitted(to) != want; time.Sleep(probePause) {
+		if time.Now().After(deadline) {
+			b.Fatalf("packets to port %d: admitted=%v for a minute, want %v", to, !want, want)
+		}
+	}
+}
+
+// BenchmarkNetnsIdle is the memory of a host with an endpoint and no policy.
+func BenchmarkNetnsIdle(b *testing.B) {
+	const name = "Memory of one host without policy"
+	b.Run("memory", func(b *testing.B) {
+		inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
+		srv := startServer(b)
+		rev := srv.seed(b, size{hosts: 1}.objects())
+		a := startAgent(b, inj.NS, srv.etcd())
+		a.applied(b, rev)
+		for b.Loop() {
+			time.Sleep(*benchSettle)
+			reportMemory(b, name, "1 host, no policy", srv, a)
+		}
+	})
+	table(b, name)
+}
+
+func reportMemory(b *testing.B, benchmark, kase string, srv *server, a *agent) {
+	for _, p := range []struct {
+		name string
+		pid  int
+	}{{"ripstopd", a.cmd.Process.Pid}, {"ripstop-server", srv.cmd.Process.Pid}, {"store", srv.storeProcess(b)}} {
+		now, most := memory(b, p.pid)
+		note(b, benchmark, kase, p.name, "MB", now)
+		note(b, benchmark, kase, p.name+" peak", "MB", most)
+	}
+}
+
+// BenchmarkNetnsFleet times, for each size, cold starts, restarts and policy
+// writes, and reads the programs' memory after that.
+func BenchmarkNetnsFleet(b *testing.B) {
+	const (
+		starts = "From the start of ripstopd to enforcement"
+		writes = "From a policy's write to the first packet that obeys"
+		rss    = "Memory of a fleet's programs"
+	)
+	for _, s := range parseSizes(b, *benchSizes) {
+		b.Run(fmt.Sprintf("hosts=%d/policies=%d", s.hosts, s.policies), func(b *testing.B) {
+			inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
+			srv := startServer(b)
+			rev := srv.seed(b, append(s.objects(), probePolicy(1)))
+			for b.Loop() {
+				a := benchStartsOf(b, starts, s, srv, inj, rev)
+				benchWritesOf(b, writes, s, srv, inj)
+				time.Sleep(*benchSettle)
+				reportMemory(b, rss, s.String(), srv, a)
+				hs, err := a.status()
+				if err != nil {
+					b.Fatal(err)
+				}
+				note(b, rss, s.String(), "kernel rules", "", float64(hs.Status.Dataplane.Rules))
+				note(b, rss, s.String(), "kernel members", "", float64(hs.Status.Dataplane.Members))
+				a.stop()
+			}
+		})
+	}
+	table(b, starts)
+	table(b, writes)
+	table(b, rss)
+}
+
+// benchStartsOf starts agents on a bare host and on one that has rules and a
+// snapshot, and leaves the last one running.
+func benchStartsOf(b *testing.B, name string, s size, srv *server, inj *netnstest.Injector, rev api.Revision) *agent {
+	const closed = 9
+	p := &prober{inj: inj}
+	var enforced, applied, restarted []time.Duration
+	var a *agent
+	for i := range *benchStarts {
+		if i > 0 {
+			a.stop()
+			inj.NS.Run(binary(b, "ripstopd"), "--cleanup", "--node", here, "--run-dir", a.dir+"/run", "--state-dir", a.dir+"/state", "--metrics-address", "")
+			inj.FlushConntrack()
+		}
+		p.until(b, closed, true)
+		a = &agent{dir: shortDir(b), ns: inj.NS, etcd: srv.etcd()}
+		began := time.Now()
+		a.run(b)
+		p.until(b, closed, false)
+		enforced = append(enforced, time.Since(began))
+		a.applied(b, rev)
+		applied = append(applied, time.Since(began))
+	}
+	for range *benchStarts {
+		a.stop()
+		began := time.Now()
+		a.run(b)
+		a.applied(b, rev)
+		restarted = append(restarted, time.Since(began))
+	}
+	note(b, name, s.String(), "first packet obeys p50", "ms", ms(percentile(enforced, 50)))
+	note(b, name, s.String(), "worst", "ms", ms(percentile(enforced, 100)))
+	note(b, name, s.String(), "revision applied p50", "ms", ms(percentile(applied, 50)))
+	note(b, name, s.String(), "restart to applied p50", "ms", ms(percentile(restarted, 50)))
+	return a
+}
+
+// benchWritesOf changes one policy again and again, through the REST API, and
+// waits each time for a packet that the new version lets in.
+func benchWritesOf(b *testing.B, name string, s size, srv *server, inj *netnstest.Injector) {
+	p := &prober{inj: inj}
+	var answered, obeyed []time.Duration
+	for n := range *benchWrites {
+		port := uint16(20000 + n%2000)
+		policy := probePolicy(port)
+		written := make(chan error, 1)
+		var took time.Duration
+		began := time.Now()
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			_, err := srv.store.Put(ctx, policy, store.Always())
+			took = time.Since(began)
+			written <- err
+		}()
+		p.until(b, port, true)
+		obeyed = append(obeyed, time.Since(began))
+		if err := <-written; err != nil {
+			b.Fatal(err)
+		}
+		answered = append(answered, took)
+		if n%20 == 0 {
+			inj.FlushConntrack()
+		}
+	}
+	note(b, name, s.String(), "answered p50", "ms", ms(percentile(answered, 50)))
+	note(b, name, s.String(), "obeyed p50", "ms", ms(percentile(obeyed, 50)))
+	note(b, name, s.String(), "obeyed p99", "ms", ms(percentile(obeyed, 99)))
+	note(b, name, s.String(), "worst", "ms", ms(percentile(obeyed, 100)))
+}
+
+// flowBatch is how many packets are sent between two forgettings of all
+// connections; flowBatches is how many batches there are.
+const (
+	flowBatch   = 20_000
+	flowBatches = 15
+	flowPort    = 7
+)
+
+// BenchmarkNetnsNewFlow is the cost of one packet's whole way through the
+// kernel, as the first of its flow and as a later one.
+func BenchmarkNetnsNewFlow(b *testing.B) {
+	const name = "Cost of one packet that comes in"
+	b.Run("packets", func(b *testing.B) {
+		inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
+		listenUDP(b, inj.NS)
+		srv := startServer(b)
+		for b.Loop() {
+			packetCost(b, name, "no firewall", inj)
+			rev := srv.seed(b, append(size{hosts: 1000}.objects(), lastPolicy()))
+			a := startAgent(b, inj.NS, srv.etcd())
+			a.applied(b, rev)
+			packetCost(b, name, "1 policy of 1 rule", inj)
+			var objs []api.Object
+			for _, text := range strings.Split(*benchLocal, ",") {
+				n, err := strconv.Atoi(text)
+				if err != nil {
+					b.Fatalf("-bench-local %q: want numbers", *benchLocal)
+				}
+				for len(objs) < n {
+					objs = append(objs, benchPolicy(len(objs), "bench == 'local'"))
+				}
+				a.applied(b, srv.seed(b, objs))
+				packetCost(b, name, fmt.Sprintf("%d policies of 5 rules", n), inj)
+			}
+			a.stop()
+		}
+	})
+	table(b, name)
+}
+
+// lastPolicy comes after all others and lets the benchmark's packets in.
+func lastPolicy() *api.GlobalNetworkPolicy {
+	p := probePolicy(flowPort)
+	p.Name, p.Spec.Order = "last", ptr(1e5)
+	return p
+}
+
+// listenUDP makes the host swallow the packets, instead of answering each
+// that its port is closed.
+func listenUDP(b *testing.B, ns *netnstest.NS) {
+	b.Helper()
+	ns.MustDo(func() error {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		b.Cleanup(func() { unix.Close(fd) })
+		return unix.Bind(fd, &unix.SockaddrInet6{Port: flowPort})
+	})
+}
+
+// packetCost sends packets into the TUN: write(2) returns when the kernel has
+// done with the packet.
+func packetCost(b *testing.B, name, kase string, inj *netnstest.Injector) {
+	b.Helper()
+	for _, f := range [][3]string{{"IPv4", "10.1.0.7", "10.1.0.1"}, {"IPv6", "fd01::7", "fd01::1"}} {
+		var packets [][]byte
+		for i := range flowBatch {
+			p := netnstest.Packet{Src: addr(f[1]), Dst: addr(f[2]), Protocol: netnstest.UDP, SrcPort: uint16(2000 + i), DstPort: flowPort}
+			packets = append(packets, p.Build(nil, uint64(i)))
+		}
+		var fresh, known []time.Duration
+		send := func() time.Duration {
+			began := time.Now()
+			for _, p := range packets {
+				inj.Arrive("rstun0", p)
+			}
+			took := time.Since(began) / flowBatch
+			inj.Delivered(f[0] == "IPv6", netnstest.UDP, func([]byte) {})
+			return took
+		}
+		for range flowBatches {
+			inj.FlushConntrack()
+			fresh = append(fresh, send())
+			for i := range flowBatch { // an answer makes the flow a known one
+				inj.Out("rstun0", netnstest.Packet{Src: addr(f[2]), Dst: addr(f[1]), Protocol: netnstest.UDP, SrcPort: flowPort, DstPort: uint16(2000 + i)})
+			}
+			known = append(known, send())
+		}
+		note(b, name, kase, f[0]+" new flow", "ns", float64(percentile(fresh, 50)))
+		note(b, name, kase, f[0]+" known flow", "ns", float64(percentile(known, 50)))
+	}
+	inj.FlushConntrack()
+}

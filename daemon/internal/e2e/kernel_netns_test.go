@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
+)
+
+// court is a kernel that judges probes: one namespace in which every address
+// is the host's own (input) and one that routes everything to eth1 (output,
+// forward), each with the same rules.
+type court struct {
+	t     testing.TB
+	seats []*seat
+}
+
+type seat struct {
+	inj    *netnstest.Injector
+	filter *nftables.Filter
+	have   *ruleset.State
+	sent   int
+}
+
+func newCourt(t testing.TB) *court {
+	t.Helper()
+	c := &court{t: t}
+	for i := range 2 {
+		var devices []netnstest.Interface
+		for _, name := range []string{"eth0", "eth1", "cali1"} {
+			devices = append(devices, netnstest.Interface{Name: name})
+		}
+		inj := netnstest.NewInjector(t, netnstest.InjectorConfig{Interfaces: devices})
+		if i == 0 {
+			for _, d := range devices {
+				inj.NS.Sysctl("net/ipv4/conf/"+d.Name+"/accept_local", "1")
+			}
+			inj.NS.Run("ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo")
+			inj.NS.Run("ip", "-6", "route", "add", "local", "::/0", "dev", "lo")
+		} else {
+			inj.NS.Run("ip", "route", "add", "default", "dev", "eth1")
+			inj.NS.Run("ip", "-6", "route", "add", "default", "dev", "eth1")
+		}
+		s := &seat{inj: inj, have: ruleset.NewState()}
+		inj.NS.MustDo(func() error {
+			f, err := nftables.New(nftables.Config{Owner: true, Log: slog.New(slog.DiscardHandler)})
+			s.filter = f
+			return err
+		})
+		t.Cleanup(func() { s.filter.Close() })
+		c.seats = append(c.seats, s)
+	}
+	return c
+}
+
+// load makes the kernel's rules those planned for a picture: only differences
+// to the picture before are sent, as in the agent.
+func (c *court) load(objs []api.Object) *ruleset.State {
+	c.t.Helper()
+	want := planned(objs)
+	for _, s := range c.seats {
+		transfer(s.filter, s.have, want)
+		s.have = want
+		s.inj.NS.MustDo(func() error {
+			_, err := s.filter.Reconcile(context.Background())
+			return err
+		})
+		s.inj.FlushConntrack()
+	}
+	return want
+}
+
+// transfer tells a back end the difference between two rulesets.
+func transfer(out interface {
+	Want(ruleset.ID, ruleset.Object)
+	Unwant(ruleset.ID)
+}, have, want *ruleset.State) {
+	old, now := objects(have), objects(want)
+	for id := range old {
+		if _, ok := now[id]; !ok {
+			out.Unwant(id)
+		}
+	}
+	for id, o := range now {
+		if before, ok := old[id]; !ok || fmt.Sprint(before) != fmt.Sprint(o) {
+			out.Want(id, o)
+		}
+	}
+}
+
+func objects(s *ruleset.State) map[ruleset.ID]ruleset.Object {
+	m := map[ruleset.ID]ruleset.Object{}
+	for n, c := range s.Chains {
+		m[ruleset.ID{Kind: ruleset.KindChain, Name: n}] = c
+	}
+	for n, x := range s.Sets {
+		m[ruleset.ID{Kind: ruleset.KindSet, Name: n}] = x
+	}
+	for n, es := range s.Members {
+		for e := range es {
+			m[ruleset.ID{Kind: ruleset.KindMember, Name: n, Elem: e}] = ruleset.Member{}
+		}
+	}
+	for n, d := range s.Dispatches {
+		m[ruleset.ID{Kind: ruleset.KindDispatch, Name: n}] = d
+	}
+	for n, es := range s.Entries {
+		for i, e := range es {
+			m[ruleset.ID{Kind: ruleset.KindEntry, Name: n, Iface: i}] = e
+		}
+	}
+	return m
+}
+
+// fit makes a probe one that a kernel can be asked: addresses that routing
+// does not refuse by itself, interfaces that there are, and the connection
+// state that the kernel will find.
+func fit(p probe) (probe, bool) {
+	k := &p.packet
+	for _, a := range []string{k.Src.String(), k.Dst.String()} {
+		if strings.HasPrefix(a, "127.") || strings.HasPrefix(a, "0.") || a == "::" || a == "::1" {
+			return p, false
+		}
+	}
+	if k.Src.IsMulticast() || k.Dst.IsMulticast() || k.Src == k.Dst || k.Src.IsLinkLocalUnicast() || k.Dst.IsLinkLocalUnicast() {
+		return p, false
+	}
+	for _, a := range [][]byte{k.Src.AsSlice(), k.Dst.AsSlice()} {
+		if len(a) == 4 && a[0] >= 224 || len(a) == 16 && a[0] == 0xff {
+			return p, false
+		}
+	}
+	if k.Protocol == 255 || k.Src.Is4() && k.Protocol == 58 || k.Src.Is6() && k.Protocol == 1 {
+		return p, false
+	}
+	switch p.hook {
+	case ruleset.HookInput:
+		if k.In == "lo" {
+			return p, false
+		}
+	default:
+		k.Out = "eth1"
+		if p.hook == ruleset.HookForward && k.In == "lo" {
+			return p, false
+		}
+	}
+	k.State = ruleset.CtNew
+	switch k.Protocol {
+	case 1: // only requests begin a connection; the rest belongs to none
+		if t := k.ICMPType; t != 8 && t != 13 && t != 15 && t != 17 {
+			k.State = ruleset.CtInvalid
+		}
+	case 136:
+		// Connection tracking checks the UDP-Lite checksums of packets that
+		// come in as if the pseudo header said UDP, and so takes right ones
+		// for invalid (net/netfilter/nf_conntrack_proto_udp.c, Linux 6.18).
+		if p.hook != ruleset.HookOutput {
+			k.State = ruleset.CtInvalid
+		}
+	case 58:
+		switch t := k.ICMPType; {
+		case t == 128 || t == 139:
+		case t >= 130 && t <= 136 || t == 143:
+			k.State = ruleset.CtUntracked
+		default:
+			k.State = ruleset.CtInvalid
+		}
+	}
+	k.HopLimit = 64
+	return p, true
+}
+
+// judge asks the kernel.
+func (c *court) judge(p probe) bool {
+	k := p.packet
+	pkt := netnstest.Packet{
+		Src: k.Src, Dst: k.Dst, Protocol: k.Protocol, SrcPort: k.SrcPort, DstPort: k.DstPort,
+		ICMPType: k.ICMPType, ICMPCode: k.ICMPCode, HopLimit: k.HopLimit,
+	}
+	s := c.seats[len(c.seats)-1] // the last one routes
+	if p.hook == ruleset.HookInput {
+		s = c.seats[0]
+	}
+	s.sent++
+	switch p.hook {
+	case ruleset.HookInput:
+		return s.inj.In(k.In, pkt)
+	case ruleset.HookOutput:
+		return s.inj.Out(k.Out, pkt)
+	default:
+		return s.inj.Forward(pkt, k.In, k.Out)
+	}
+}
+
+// tuple is what connection tracking takes for one connection, either way.
+func (p probe) tuple() [2]string {
+	k := p.packet
+	a := fmt.Sprint(p.hook == ruleset.HookInput, k.Protocol, k.Src, k.SrcPort, k.Dst, k.DstPort, k.ICMPType, k.ICMPCode)
+	b := fmt.Sprint(p.hook == ruleset.HookInput, k.Protocol, k.Dst, k.DstPort, k.Src, k.SrcPort, k.ICMPType, k.ICMPCode)
+	return [2]string{a, b}
+}
+
+// TestNetnsDifferential_PolicyPlanAndKernelAgree: package policy, the plan's
+// interpreter and the kernel say the same of random pictures and packets on
+// borders. -packets says how many packets the kernel judges at the least.
+func TestNetnsDifferential_PolicyPlanAndKernelAgree(t *testing.T) {
+	g := generator{newRand(t)}
+	c := newCourt(t)
+	total, allowed, pictures := 0, 0, 0
+	for total < *packets {
+		objs := g.resources()
+		w, s := worldOf(objs), c.load(objs)
+		pictures++
+		seen := map[string]bool{}
+		for range 600 {
+			p, ok := fit(g.probe())
+			if !ok {
+				continue
+			}
+			if tu := p.tuple(); seen[tu[0]] || seen[tu[1]] {
+				continue
+			} else {
+				seen[tu[0]], seen[tu[1]] = true, true
+			}
+			want, _ := allowedByPolicy(w, p)
+			eval, _ := allowedByEval(s, p)
+			kernel := c.judge(p)
+			total++
+			if want {
+				allowed++
+			}
+			if want != eval || want != kernel {
+				c.reportSmallest(objs, p)
+				return
+			}
+		}
+	}
+	t.Logf("%d packets over %d pictures: %d allowed, %d denied; policy = plan = kernel", total, pictures, allowed, total-allowed)
+}
+
+func (c *court) reportSmallest(objs []api.Object, p probe) {
+	c.t.Helper()
+	differ := func(objs []api.Object) (bool, bool, bool) {
+		w, s := worldOf(objs), c.load(objs)
+		a, _ := allowedByPolicy(w, p)
+		b, _ := allowedByEval(s, p)
+		return a, b, c.judge(p)
+	}
+	objs = shrink(objs, func(objs []api.Object) bool {
+		a, b, k := differ(objs)
+		return a != b || a != k
+	})
+	a, b, k := differ(objs)
+	_, d := allowedByPolicy(worldOf(objs), p)
+	c.t.Errorf("hook %s packet %+v\npolicy: allowed=%v, plan: allowed=%v, kernel: allowed=%v\n  %s\nsmallest picture:\n%s\nplan:\n%s",
+		p.hook, p.packet, a, b, k, strings.Join(d.Sentences(), "\n  "), text(objs), planned(objs))
+}
