@@ -23,7 +23,7 @@ type HostStatusStatus struct {
 	Dataplane DataplaneStatus `json:"dataplane"`
 	Endpoints []EndpointState `json:"endpoints,omitempty"`
 	// FailsafesInbound and FailsafesOutbound are "tcp:22" or
-	// "tcp:10.0.0.0/8:22".
+	// "tcp:10.0.0.0/8:22", of IPv6 nets "tcp:[fd00::/8]:22".
 	FailsafesInbound  []string `json:"failsafesInbound,omitempty"`
 	FailsafesOutbound []string `json:"failsafesOutbound,omitempty"`
 	// NoEffect lists FelixConfiguration parameters that are set and that

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -34,11 +35,39 @@ func (f Failsafe) String() string {
 	return s + strconv.Itoa(int(f.Port))
 }
 
+// ParseFailsafe reads what Failsafe.String writes.
+func ParseFailsafe(text string) (Failsafe, error) {
+	bad := func(why string) (Failsafe, error) {
+		return Failsafe{}, fmt.Errorf("failsafe %q: %s; want tcp:22, tcp:10.0.0.0/8:22 or tcp:[fd00::/8]:22", text, why)
+	}
+	name, rest, _ := strings.Cut(text, ":")
+	f := Failsafe{Protocol: map[string]uint8{"tcp": protoTCP, "udp": protoUDP}[name]}
+	if f.Protocol == 0 {
+		return bad("the protocol is neither tcp nor udp")
+	}
+	if i := strings.LastIndexByte(rest, ':'); i >= 0 {
+		n, err := netip.ParsePrefix(strings.Trim(rest[:i], "[]"))
+		if err != nil {
+			return bad("the net is no prefix")
+		}
+		f.Net, rest = n.Masked(), rest[i+1:]
+	}
+	port, err := strconv.ParseUint(rest, 10, 16)
+	if err != nil || port == 0 {
+		return bad("the port is not between 1 and 65535")
+	}
+	f.Port = uint16(port)
+	return f, nil
+}
+
 // Options are the settings where no FelixConfiguration says anything. A nil
 // list stands for Calico's default; an empty one for none.
 type Options struct {
 	FailsafeInbound  []Failsafe
 	FailsafeOutbound []Failsafe
+	// Reported are the failsafes that hosts say are in force there, by the
+	// host's name. They go before everything else.
+	Reported map[string]Failsafes
 	// AllowInvalid leaves packets of state Invalid to policy; default: denied.
 	AllowInvalid bool
 	// InterfaceExclude are interfaces that a wildcard endpoint does not
@@ -49,6 +78,9 @@ type Options struct {
 	// cali.
 	WorkloadPrefixes []string
 }
+
+// Failsafes are those of both directions.
+type Failsafes struct{ Inbound, Outbound []Failsafe }
 
 // Settings are the options in force at one host.
 type Settings Options
@@ -72,6 +104,9 @@ func (w *World) Settings(host string) Settings {
 	}
 	for _, c := range w.felixOf(host) {
 		s.apply(c)
+	}
+	if r, ok := w.options.Reported[host]; ok {
+		s.FailsafeInbound, s.FailsafeOutbound = r.Inbound, r.Outbound
 	}
 	return s
 }

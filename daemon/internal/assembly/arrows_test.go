@@ -67,12 +67,14 @@ var neighbours = map[string][]string{
 	"daemon/internal/assembly":            {"daemon/internal/assembly/agent", "daemon/internal/assembly/server"},
 	"cli/ripstop":                         {"cli/command"},
 	"daemon/internal/store/etcd/embedded": {"daemon/internal/store/etcd"},
+	"daemon/internal/reconcile":           {"daemon/internal/host"},
+	"daemon/internal/syncer":              {"daemon/store"},
 }
 
 // rooms are imported by tests only.
 var rooms = []string{
 	"daemon/internal/store/storetest", "daemon/internal/dataplane/filtertest", "daemon/internal/reconcile/reconciletest",
-	"daemon/internal/calc/calctest", "daemon/internal/netnstest", "daemon/internal/e2e",
+	"daemon/internal/calc/calctest", "daemon/internal/netnstest", "daemon/internal/e2e", "daemon/client/clienttest",
 }
 
 // pure lists what floors must not even import from the standard library.

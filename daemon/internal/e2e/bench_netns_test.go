@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,7 +29,9 @@ const probePause = 100 * time.Microsecond
 
 // probePolicy comes before all others and lets one UDP port in.
 func probePolicy(port uint16) *api.GlobalNetworkPolicy {
-	p := &api.GlobalNetworkPolicy{Meta: api.Meta{Name: "probe"}}
+	p := &api.GlobalNetworkPolicy{
+		TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: "probe"},
+	}
 	p.Spec.Order, p.Spec.Selector, p.Spec.Types = ptr(1.0), "bench == 'local'", []api.PolicyType{api.Ingress}
 	p.Spec.Ingress = []api.Rule{{
 		Action: api.Allow, Protocol: &api.Protocol{Name: "UDP"},
@@ -55,6 +58,9 @@ func (p *prober) admitted(to uint16) bool {
 func (p *prober) until(b *testing.B, to uint16, want bool) {
 	b.Helper()
 	for deadline := time.Now().Add(time.Minute); p.admitted(to) != want; time.Sleep(probePause) {
+		if b.Failed() {
+			b.FailNow()
+		}
 		if time.Now().After(deadline) {
 			b.Fatalf("packets to port %d: admitted=%v for a minute, want %v", to, !want, want)
 		}
@@ -166,21 +172,20 @@ func benchWritesOf(b *testing.B, name string, s size, srv *server, inj *netnstes
 	for n := range *benchWrites {
 		port := uint16(20000 + n%2000)
 		policy := probePolicy(port)
-		written := make(chan error, 1)
 		var took time.Duration
 		began := time.Now()
-		go func() {
+		var wg sync.WaitGroup
+		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
-			_, err := srv.store.Put(ctx, policy, store.Always())
+			if _, err := srv.store.Put(ctx, policy, store.Always()); err != nil {
+				b.Errorf("writing %s: %v", policy.Key(), err)
+			}
 			took = time.Since(began)
-			written <- err
-		}()
+		})
 		p.until(b, port, true)
 		obeyed = append(obeyed, time.Since(began))
-		if err := <-written; err != nil {
-			b.Fatal(err)
-		}
+		wg.Wait()
 		answered = append(answered, took)
 		if n%20 == 0 {
 			inj.FlushConntrack()

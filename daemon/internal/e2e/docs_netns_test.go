@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,7 +119,7 @@ func TestNetnsDocs_TutorialIsTrue(t *testing.T) {
 		leftNothing(t, lab, prefix)
 	})
 	out := bash(t, nil, dir, text, env...)
-	for _, want := range []string{"would be DENIED", "InSync", "The laboratory is gone."} {
+	for _, want := range []string{"answer: denied", "InSync", "The laboratory is gone."} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the tutorial prints no %q:\n%s", want, out)
 		}
@@ -191,9 +192,9 @@ func TestNetnsDocs_LaboratoryThatCannotBeBuiltLeavesNothing(t *testing.T) {
 // running ripstopd, in a host of its own.
 func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 	d := readDocument(t, "README.md")
-	start0 := d.blocksOf(t, "Start")
-	if strings.TrimSpace(start0[0].text) != "make run" {
-		t.Fatalf("README.md begins with %q, want make run", start0[0].text)
+	begin := d.blocksOf(t, "Start")
+	if strings.TrimSpace(begin[0].text) != "make run" {
+		t.Fatalf("README.md begins with %q, want make run", begin[0].text)
 	}
 	dir := clone(t)
 	for _, b := range d.blocks {
@@ -217,13 +218,23 @@ func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 		}
 		return err
 	})
-	out := bash(t, ns, dir, script(d, append(start0[1:], d.blocksOf(t, "A first policy")...)), env...)
-	if !strings.Contains(out, "would be DENIED") {
+	first := d.blocksOf(t, "A first policy")
+	last := len(first) - 1 // takes the policy away again
+	beside := begin[1:2]   // what is after it is make test
+	out := bash(t, ns, dir, script(d, slices.Concat(beside, first[:last])), env...)
+	if !strings.Contains(out, "answer: denied") {
 		t.Errorf("explain prints no verdict:\n%s", out)
 	}
 	if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); !strings.Contains(rules, "443") {
 		t.Errorf("the first policy is not in the kernel:\n%s", rules)
 	}
+	bash(t, ns, dir, script(d, append(slices.Clone(beside), first[last])), env...)
+	eventually(t, "the first policy is gone from the kernel", func() error {
+		if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); strings.Contains(rules, "443") {
+			return fmt.Errorf("%s", rules)
+		}
+		return nil
+	})
 	p.stop()
 	ns.Run("nft", "list", "table", "inet", "ripstop") // the rules stay
 	if !strings.Contains(p.log.String(), "ripstopd --cleanup") {

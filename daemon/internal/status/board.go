@@ -237,6 +237,16 @@ func (b *Board) LoopReport(r reconcile.Report) {
 	}
 }
 
+// Held is why a picture is not applied; empty: none is held.
+func (b *Board) Held() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sync.Held == nil {
+		return ""
+	}
+	return b.sync.Held.String()
+}
+
 // Status is what the HostStatus object says now.
 func (b *Board) Status() api.HostStatus {
 	b.mu.Lock()

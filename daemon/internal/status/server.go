@@ -24,12 +24,19 @@ const SocketName = "agent.sock"
 
 // Actions are what an operator may ask for on the socket.
 type Actions struct {
-	// AcceptHeld lets the held picture be applied.
+	// AcceptHeld lets the held picture be applied. The answer is JSON:
+	// {"held": "why it was held"}, empty if nothing was.
 	AcceptHeld func() error
 	// Resync makes all parts read the kernel anew.
 	Resync func()
 	// Settings is shown as JSON at /config; nil: it is not.
 	Settings any
+}
+
+// Accepted is the answer to POST /accept-held, as JSON.
+type Accepted struct {
+	// Held is why the picture was held that is applied now.
+	Held string `json:"held"`
 }
 
 // Handler serves GET /status (api.HostStatus as JSON), /config, /livez,
@@ -44,12 +51,13 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	}
 	if a.AcceptHeld != nil {
 		mux.HandleFunc("POST /accept-held", func(w http.ResponseWriter, _ *http.Request) {
+			held := b.Held()
 			if err := a.AcceptHeld(); err != nil {
 				http.Error(w, err.Error(), http.StatusConflict)
 				return
 			}
-			b.cfg.Log.Warn("status: an operator has accepted the held picture")
-			fmt.Fprintln(w, "accepted: the held picture is applied at the next look at the datastore")
+			b.cfg.Log.Warn("status: an operator has accepted the held picture", "why", held)
+			writeJSON(w, Accepted{Held: held})
 		})
 	}
 	if a.Resync != nil {

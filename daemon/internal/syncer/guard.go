@@ -84,8 +84,9 @@ func (v *verdict) add(r Reason, format string, args ...any) {
 	v.details = append(v.details, fmt.Sprintf(format, args...))
 }
 
-// judge compares a listing with what was known.
-func judge(known, got *picture) verdict {
+// judge compares a listing with what was known. was is why the listing before
+// is held, if it is.
+func judge(known, got *picture, was Reason) verdict {
 	var v verdict
 	if !got.ready {
 		v.add(NotReady, "the datastore is not ready: ClusterInformation(default) does not say datastoreReady: true")
@@ -93,8 +94,15 @@ func judge(known, got *picture) verdict {
 	if known.guid != "" && got.guid != known.guid {
 		v.add(OtherCluster, "the cluster's GUID is %s, it was %s", got.guid, known.guid)
 	}
-	if got.revision < known.revision {
+	// A store that was put back to an older state does not stay older: agents
+	// alone write their status every few seconds.
+	switch older := olderObjects(known, got); {
+	case got.revision < known.revision:
 		v.add(OlderRevision, "the store is at revision %d, revision %d was seen before", got.revision, known.revision)
+	case older > 0:
+		v.add(OlderRevision, "%d objects are at older revisions than were seen before: the store went back in time and has been written to since", older)
+	case was == OlderRevision && !continues(known, got):
+		v.add(OlderRevision, "the store was at an older revision and has not come back to what was known at revision %d", known.revision)
 	}
 	if known.lost && !slices.ContainsFunc(keys(got.objects), written) {
 		v.add(Empty, "the store holds no policy and no endpoint, and what was known before is lost")
@@ -112,6 +120,33 @@ func judge(known, got *picture) verdict {
 		v.add(Shrunk, "%d of %d known objects are gone", gone, n)
 	}
 	return v
+}
+
+// olderObjects counts objects whose revision is lower than the one known. In
+// one history of a store that cannot be.
+func olderObjects(known, got *picture) (n int) {
+	for k, rev := range known.objects {
+		if now, ok := got.objects[k]; ok && now < rev && now != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// continues tells whether got can be the store that was known before it went
+// back: all that was known is there, and nothing that should have been known.
+func continues(known, got *picture) bool {
+	for k := range known.objects {
+		if _, ok := got.objects[k]; !ok {
+			return false
+		}
+	}
+	for k, rev := range got.objects {
+		if _, ok := known.objects[k]; !ok && rev <= known.revision {
+			return false
+		}
+	}
+	return true
 }
 
 func (v verdict) held(since time.Time) *Held {

@@ -314,3 +314,31 @@ func TestAccept_WithNothingHeldLeavesNoTrace(t *testing.T) {
 		}
 	})
 }
+
+// A store that was put back is written to again, and its revision climbs past
+// the one that was seen. That does not make it the store that was known.
+func TestGuard_StoreThatWentBackStaysHeldWhateverItsRevision(t *testing.T) {
+	key := func(name string) api.Key { return gns(name, "").Key() }
+	type objects = map[api.Key]api.Revision
+	known := picture{revision: 100, ready: true, objects: objects{key("a"): 10, key("b"): 80, key("c"): 90}}
+	for _, tc := range []struct {
+		name    string
+		was     Reason
+		rev     api.Revision
+		objects objects
+		held    bool
+	}{
+		{"older", "", 50, objects{key("a"): 10, key("b"): 40}, true},
+		{"older object, higher revision", "", 150, objects{key("a"): 10, key("b"): 40, key("c"): 90}, true},
+		{"climbed, a new object is missing", OlderRevision, 150, objects{key("a"): 10, key("b"): 120}, true},
+		{"climbed, a deleted object is back", OlderRevision, 150, objects{key("a"): 10, key("b"): 120, key("c"): 121, key("d"): 30}, true},
+		{"the right store is back", OlderRevision, 150, objects{key("a"): 10, key("b"): 80, key("c"): 120, key("d"): 130}, false},
+		{"a deletion", "", 150, objects{key("a"): 10, key("b"): 80}, false},
+		{"a change of each", "", 150, objects{key("a"): 110, key("b"): 111, key("c"): 112}, false},
+	} {
+		v := judge(&known, &picture{revision: tc.rev, ready: true, objects: tc.objects}, tc.was)
+		if got := slices.Contains(v.reasons, OlderRevision); got != tc.held {
+			t.Errorf("%s: held for an older revision: %v, want %v (%v)", tc.name, got, tc.held, v.details)
+		}
+	}
+}

@@ -147,7 +147,7 @@ func (l line) run(ctx context.Context) {
 // it, a watch after a revision that a restored store has yet to reach would be
 // silent for ever.
 func (l line) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	objects, revision, err := l.store.List(ctx, api.KindClusterInformation, store.ListOptions{})
 	if err != nil {

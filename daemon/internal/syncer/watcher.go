@@ -30,6 +30,10 @@ const (
 	// when a listing needed longer.
 	callTimeout    = 30 * time.Second
 	callTimeoutMax = 8 * time.Minute
+	// probeTimeout is how long a store may take to tell of one object before
+	// it counts as away. With the 10 s after which a silent watch is given up
+	// that makes less than 15 s until status says so.
+	probeTimeout = 4 * time.Second
 	// logEvery is the least time between two lines about the upstream.
 	logEvery = 10 * time.Second
 )
@@ -190,14 +194,14 @@ func (w *Watcher) resync(ctx context.Context, sink Sink) error {
 		if err := w.phase(ctx, sink, Resyncing, nil); err != nil {
 			return &sinkError{err}
 		}
-		v := judge(&w.known, got)
+		v := judge(&w.known, got, w.heldFor())
 		anew := false
 		if len(v.reasons) > 0 {
 			if !w.accepted(v) {
 				w.hold(v)
 				select {
 				case <-w.accept:
-				case <-time.After(jitter(looks.next(heldFirst, heldMax))):
+				case <-time.After(jitter(looks.next(w.firstLook(v), heldMax))):
 				case <-ctx.Done():
 					return ctx.Err()
 				}
@@ -209,6 +213,15 @@ func (w *Watcher) resync(ctx context.Context, sink Sink) error {
 		w.release()
 		return w.send(ctx, sink, got, w.difference(got, events, anew))
 	}
+}
+
+// firstLook is the pause before the second look at a held picture: short while
+// a new store is only being filled.
+func (w *Watcher) firstLook(v verdict) time.Duration {
+	if v.reasons[0] == NotReady && len(w.known.objects) == 0 {
+		return backoffFirst
+	}
+	return heldFirst
 }
 
 // difference is what the sink must be told so that it has got. anew: what was
@@ -321,6 +334,16 @@ func (w *Watcher) accepted(v verdict) bool {
 	return v.reasons[0] != NotReady && w.acceptable == v.reasons[0]
 }
 
+// heldFor is why a picture is held, empty: none is.
+func (w *Watcher) heldFor() Reason {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held == nil {
+		return ""
+	}
+	return w.held.Reason
+}
+
 // hold notes that a picture is not applied.
 func (w *Watcher) hold(v verdict) {
 	now := time.Now()
@@ -335,7 +358,11 @@ func (w *Watcher) hold(v verdict) {
 	if !news {
 		return
 	}
-	w.line(slog.LevelError, "syncer: picture held, what was enforced stays enforced", "reason", h.Reason, "details", h.Details)
+	if h.Reason == NotReady && len(w.known.objects) == 0 {
+		w.line(slog.LevelInfo, "Waiting for the datastore to be ready", "details", h.Details)
+		return
+	}
+	w.line(slog.LevelError, "Picture held, what was enforced stays enforced", "reason", h.Reason, "details", h.Details)
 	w.state.Held, w.state.Since = h, now
 	w.report()
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/status"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
 	"github.com/ripstop/ripstop/daemon/internal/syncer"
+	"github.com/ripstop/ripstop/daemon/policy"
 )
 
 // kinds are what an agent reads.
@@ -203,11 +204,7 @@ func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, b
 func failsafeTexts(list []intent.Failsafe) []string {
 	var out []string
 	for _, f := range list {
-		s := map[uint8]string{6: "tcp", 17: "udp"}[f.Protocol]
-		if f.Net.IsValid() {
-			s += ":" + f.Net.String()
-		}
-		out = append(out, fmt.Sprintf("%s:%d", s, f.Port))
+		out = append(out, policy.Failsafe(f).String())
 	}
 	return out
 }

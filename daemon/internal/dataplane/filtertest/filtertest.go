@@ -60,6 +60,8 @@ type Suite struct {
 	Tamper map[string]string
 	// Refused are the same for a back end with Owner: they must not succeed.
 	Refused map[string]string
+	// Dump is a shell command that prints what the kernel has, for people.
+	Dump string
 	// Foreign makes objects of another tool, ForeignDump prints them, and
 	// both are shell commands.
 	Foreign, ForeignDump string
@@ -212,8 +214,9 @@ func (b *bench) check(way path, p netnstest.Packet) {
 	if got != want {
 		b.t.Errorf("%s %+v: kernel accepts %v, want %v", way, p, got, want)
 		if b.judge < 1<<30 {
-			b.t.Logf("state:\n%s", b.state)
-			b.judge = 1 << 30 // the state once is enough
+			dump, _ := b.inj.NS.Try("sh", "-c", b.suite.Dump)
+			b.t.Logf("wanted:\n%s\nin the kernel:\n%s", b.state, dump)
+			b.judge = 1 << 30 // once is enough
 		}
 	}
 }

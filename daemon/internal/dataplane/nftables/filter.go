@@ -76,6 +76,7 @@ type Filter struct {
 	// fights are the times of the last repairs.
 	fights []time.Time
 	retry  time.Time // when what was refused is tried again
+	again  bool      // Resync was called
 	soft   map[string]error
 
 	// mu guards what other goroutines touch.
@@ -305,16 +306,17 @@ func (f *Filter) wantSet(s *setState, v *ruleset.Set) {
 // Resync makes the next Reconcile read the whole table and compare it.
 func (f *Filter) Resync() {
 	if f.k != nil {
-		f.mu.Lock()
-		f.notes = append(f.notes, note{touched: true})
-		f.mu.Unlock()
+		f.again = true
 	}
 }
 
 // Foreign tells of a transaction by somebody else: its generation, whether it
-// touched our table, and who did it. It may be called from any goroutine. The
-// next Reconcile reads the table again if it was touched; if all
-// transactions that did not touch it are told of, it need not.
+// touched our table, and who did it. Generation 0: notices were lost, and
+// anything may have happened. It may be called from any goroutine. The next
+// Reconcile reads the table again if it was touched; if all transactions that
+// did not touch it are told of, it need not. An owned table cannot be touched
+// behind our back: then lost notices (our own large transactions overflow a
+// listener's buffer) mean nothing.
 func (f *Filter) Foreign(generation uint32, touched bool, by string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -329,9 +331,10 @@ func (f *Filter) Foreign(generation uint32, touched bool, by string) {
 func (f *Filter) takeNotes() (stale bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	stale, f.again = f.again, false
 	for _, n := range f.notes {
 		if n.touched {
-			stale = true
+			stale = stale || !f.owns || n.gen != 0
 			if n.by != "" {
 				f.by = n.by
 			}
@@ -361,9 +364,7 @@ const (
 func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error) {
 	if f.takeNotes() && f.k != nil {
 		if wait := f.fighting(); wait > 0 {
-			f.mu.Lock()
-			f.notes = append(f.notes, note{touched: true})
-			f.mu.Unlock()
+			f.again = true
 			return wait, fmt.Errorf("nftables: table %s is being changed by %s again and again", f.cfg.Table, or(f.by, "another program"))
 		}
 		f.k.stale = true
@@ -376,9 +377,12 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		var read bool
-		read, err = f.pass(ctx)
+		var read, more bool
+		read, more, err = f.pass(ctx)
 		fresh = fresh || read
+		if err == nil && more {
+			continue
+		}
 		if err == nil {
 			break
 		}
@@ -420,40 +424,39 @@ func or(s, other string) string {
 	return s
 }
 
-// pass is one attempt: read if need be, plan, commit, read back.
-func (f *Filter) pass(ctx context.Context) (read bool, err error) {
+// pass is one attempt: read if need be, plan, commit, read back. more: there
+// is something left to do.
+func (f *Filter) pass(ctx context.Context) (read, more bool, err error) {
 	if f.k != nil && !f.k.stale && !f.owns {
 		gen, err := f.c.generation()
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		if gen != f.gen {
-			if f.takeNotes(); gen != f.gen {
-				f.k.stale = true
-			}
+			f.k.stale = f.takeNotes() || gen != f.gen
 		}
 	}
 	if f.k == nil || f.k.stale {
 		if err := f.resync(ctx); err != nil {
-			return false, err
+			return false, false, err
 		}
 		read = true
 	}
 	p := f.plan()
 	if p.b.empty() {
 		p.settle(f)
-		return read, nil
+		return read, false, nil
 	}
 	if err := f.c.commit(p.b); err != nil {
-		return read, err
+		return read, false, err
 	}
 	f.log.Debug("Transaction committed", "messages", len(p.b.objects)-1, "size_bytes", len(p.b.b))
 	f.gen = nextGen(f.gen)
 	p.settle(f)
 	if err := f.verify(p); err != nil {
-		return read, &refusal{errno: unix.EBADMSG, text: err.Error(), unknown: true}
+		return read, false, &refusal{errno: unix.EBADMSG, text: err.Error(), unknown: true}
 	}
-	return read, nil
+	return read, p.more, nil
 }
 
 // nextGen is the kernel's successor of a generation; zero is left out.

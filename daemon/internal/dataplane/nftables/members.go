@@ -38,6 +38,9 @@ type change interface {
 	// key of a hash set. The slices are valid during the call.
 	eachAdd(visit func(lo, hi []byte))
 	eachDel(visit func(lo, hi []byte))
+	// disturbs: done in place, a key that is in the set before and after may
+	// for a moment not be found.
+	disturbs() bool
 	// settle notes that it was done.
 	settle()
 }
@@ -122,7 +125,10 @@ type netChange[K trieKey[K]] struct {
 
 func (c *netChange[K]) adds() int { return len(c.add) }
 func (c *netChange[K]) dels() int { return len(c.del) }
-func (c *netChange[K]) settle()   { c.m.settle(c.add, c.del) }
+func (c *netChange[K]) disturbs() bool {
+	return c.m.disturbs(c.del)
+}
+func (c *netChange[K]) settle() { c.m.settle(c.add, c.del) }
 
 func (c *netChange[K]) eachAdd(visit func(lo, hi []byte)) { c.each(c.add, visit) }
 func (c *netChange[K]) eachDel(visit func(lo, hi []byte)) { c.each(c.del, visit) }
@@ -274,6 +280,8 @@ type portChange struct {
 
 func (c *portChange) adds() int { return len(c.add) }
 func (c *portChange) dels() int { return len(c.del) }
+
+func (c *portChange) disturbs() bool { return false }
 
 func (c *portChange) eachAdd(visit func(lo, hi []byte)) { c.each(c.add, visit) }
 func (c *portChange) eachDel(visit func(lo, hi []byte)) { c.each(c.del, visit) }

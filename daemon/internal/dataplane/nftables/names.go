@@ -78,3 +78,8 @@ func pick(kname string, state func(kname string) (there, fits bool)) (string, er
 	}
 	return free, nil
 }
+
+// free returns the first variant that is not there.
+func free(kname string, there func(kname string) bool) (string, error) {
+	return pick(kname, func(v string) (bool, bool) { return there(v), false })
+}

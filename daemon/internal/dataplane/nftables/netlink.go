@@ -194,6 +194,9 @@ type refusal struct {
 }
 
 func (r *refusal) Error() string {
+	if r.unknown && r.text != "" {
+		return r.text
+	}
 	if r.unknown {
 		return fmt.Sprintf("outcome unknown: %v", r.errno)
 	}

@@ -19,6 +19,7 @@ type plan struct {
 	b *batch
 
 	wake     bool     // dormant table
+	more     bool     // something can go only in the next transaction
 	policies []string // base chains whose policy is not accept
 	newSets  []newSet
 	elements []setChange
@@ -148,6 +149,9 @@ func (p *plan) planSet(s *setState) {
 		p.softly(what, fmt.Errorf("%d members that cannot be in it", n))
 	}
 	kname, err := f.nameSet(k, s)
+	if err == nil && kname == s.kname && k.sets[kname] != nil && s.m.take(f.cfg.MaxSetSize).disturbs() {
+		kname, err = free(setName(s.name), func(kname string) bool { return k.sets[kname] != nil })
+	}
 	if err != nil {
 		p.softly(what, err)
 		return
@@ -188,24 +192,26 @@ func (p *plan) planSet(s *setState) {
 
 func (p *plan) nameMap(m *mapState) {
 	f, k := p.f, p.f.k
+	what := "dispatch " + m.name
 	kname, err := pick(mapName(m.name), func(kname string) (there, fits bool) {
 		ks := k.sets[kname]
-		return ks != nil, ks != nil && !ks.tainted && ks.spec == dispatchSpec
+		return ks != nil, ks != nil && !ks.tainted && ks.spec == dispatchSpec && (m.kname == "" || m.kname == kname)
 	})
+	if err == nil && m.want && p.redirects(m, k.sets[kname]) {
+		kname, err = free(mapName(m.name), func(kname string) bool { return k.sets[kname] != nil })
+	}
 	if err != nil {
-		p.softly("dispatch "+m.name, err)
+		p.softly(what, err)
 		return
 	}
-	if m.kname != "" && m.kname != kname && k.sets[m.kname] != nil {
-		f.doomed[ref{'s', m.kname}] = struct{}{}
-	}
 	if m.kname != kname {
-		f.users(use{ruleset.KindDispatch, m.name})
-		for name := range m.entries {
-			m.dirty[name] = struct{}{}
+		if m.kname != "" && k.sets[m.kname] != nil {
+			f.doomed[ref{'s', m.kname}] = struct{}{}
 		}
+		m.kname = kname
+		f.users(use{ruleset.KindDispatch, m.name})
+		m.allDirty()
 	}
-	m.kname = kname
 	if !m.want {
 		if k.sets[kname] != nil {
 			f.doomed[ref{'s', kname}] = struct{}{}
@@ -217,10 +223,40 @@ func (p *plan) nameMap(m *mapState) {
 	if k.sets[kname] == nil && m.refused == nil {
 		p.newSets = append(p.newSets, newSet{kname, dispatchSpec, object{'m', m.name}})
 		f.users(use{ruleset.KindDispatch, m.name})
-		for name := range m.entries {
-			m.dirty[name] = struct{}{}
+		m.allDirty()
+	}
+}
+
+func (m *mapState) allDirty() {
+	for name := range m.entries {
+		m.dirty[name] = struct{}{}
+	}
+}
+
+// redirects reports whether an interface that has an entry gets another: its
+// element must be deleted and added, and between the two a packet might find
+// neither.
+func (p *plan) redirects(m *mapState, have *kset) bool {
+	if have == nil {
+		return false
+	}
+	for name := range m.dirty {
+		e, wanted := m.entries[name]
+		old := have.verdicts[string(ifname(name))]
+		if !wanted || !old.there {
+			continue
+		}
+		if e.Chain == "" && old.chain != "" || e.Chain != "" && (old.chain == "" || !p.isChain(old.chain, e.Chain)) {
+			return true
 		}
 	}
+	return false
+}
+
+// isChain reports whether the kernel's chain kname is a variant of name.
+func (p *plan) isChain(kname, name string) bool {
+	plain, _, _ := strings.Cut(kname, "~")
+	return plain == chainName(name)
 }
 
 var hooks = map[ruleset.Hook]uint32{
@@ -508,6 +544,13 @@ func (p *plan) planConsts() {
 	}
 }
 
+// lingers reports whether a map must stay until after this transaction:
+// deleting a map takes its elements out of the new generation at once, and a
+// packet that still runs through the old rules would not find them.
+func (p *plan) lingers(r ref) bool {
+	return r.kind == 's' && p.f.k.sets[r.name] != nil && p.f.k.sets[r.name].verdicts != nil && p.delta[r] < 0
+}
+
 func subtract(a, b []krange) []krange {
 	return slices.DeleteFunc(slices.Clone(a), func(r krange) bool { return slices.Contains(b, r) })
 }
@@ -528,6 +571,10 @@ func (p *plan) planGone() {
 				continue
 			}
 			delete(candidates, r)
+			if p.lingers(r) {
+				p.more = true
+				continue
+			}
 			var uses []ref
 			switch r.kind {
 			case 'c':

@@ -218,6 +218,26 @@ func (t *trie[K]) take(limit int) (add, del []span[K]) {
 	return add, del
 }
 
+// disturbs reports whether deleting del takes away, for a moment, addresses
+// that are wanted before and after: a cover comes or goes.
+func (t *trie[K]) disturbs(del []span[K]) bool {
+	for _, s := range del {
+		i, covered := t.find(s)
+		if covered || t.anyTop(t.at(i).kids[0]) || t.anyTop(t.at(i).kids[1]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *trie[K]) anyTop(i int32) bool {
+	if i == 0 {
+		return false
+	}
+	n := t.at(i)
+	return n.flags&fTop != 0 || t.anyTop(n.kids[0]) || t.anyTop(n.kids[1])
+}
+
 func max0(n int) int { return max(n, 0) }
 
 // settle notes that the kernel has taken what take said.

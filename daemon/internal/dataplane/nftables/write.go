@@ -367,11 +367,14 @@ func (f *Filter) softErrors() error {
 	return errors.Join(errs...)
 }
 
-// Up to so many changed objects are read back one by one, beyond it whole
-// tables or sets are.
+// Up to so many changed chains, or elements deleted from a set, are read back
+// one by one, beyond it the whole table or set is. (To list a set the kernel
+// walks it from the start for each 32 KiB of answer.)
 const (
 	singleChains   = 16
-	singleElements = 16
+	singleElements = 256
+	// elementsAtOnce are asked for in one request.
+	elementsAtOnce = 400
 )
 
 // verify reads back what the plan changed.
@@ -381,7 +384,7 @@ func (f *Filter) verify(p *plan) error {
 	}
 	for _, s := range p.elements {
 		var err error
-		if s.adds()+s.dels() <= singleElements {
+		if s.dels() <= singleElements {
 			err = f.verifyElements(s)
 		} else {
 			err = f.verifySet(s)
@@ -469,46 +472,61 @@ func (f *Filter) verifySet(s setChange) error {
 // verifyElements asks for the single elements.
 func (f *Filter) verifyElements(s setChange) (err error) {
 	added := map[string]bool{}
-	s.eachAdd(func(lo, hi []byte) {
-		added[string(lo)] = true
-		if err == nil && !f.hasElement(s, lo, false, &err) && err == nil {
-			err = fmt.Errorf("element %x is not there", lo)
-		}
-		if next, ok := succ(string(hi)); err == nil && s.spec.interval() && ok {
-			if !f.hasElement(s, []byte(next), true, &err) && err == nil {
-				err = fmt.Errorf("element %x has no end", lo)
+	var ask []element
+	flush := func() {
+		if err == nil && len(ask) > 0 {
+			var n int
+			if n, err = f.countElements(s, ask); err == nil && n != len(ask) {
+				err = fmt.Errorf("%d of %d elements are there", n, len(ask))
 			}
 		}
+		ask = ask[:0]
+	}
+	s.eachAdd(func(lo, hi []byte) {
+		if s.dels() > 0 {
+			added[string(lo)] = true
+		}
+		ask = append(ask, element{key: string(lo)})
+		if next, ok := succ(string(hi)); s.spec.interval() && ok {
+			ask = append(ask, element{next, true})
+		}
+		if len(ask) >= elementsAtOnce {
+			flush()
+		}
 	})
+	flush()
 	s.eachDel(func(lo, _ []byte) {
-		if err == nil && !added[string(lo)] && f.hasElement(s, lo, false, &err) {
+		if err != nil || added[string(lo)] {
+			return
+		}
+		var n int
+		if n, err = f.countElements(s, []element{{key: string(lo)}}); n != 0 {
 			err = fmt.Errorf("element %x is still there", lo)
 		}
 	})
 	return err
 }
 
-// hasElement reports whether the set has an element with exactly that key.
-func (f *Filter) hasElement(s setChange, key []byte, end bool, fault *error) bool {
-	r := records{keyLen: len(key)}
-	err := f.c.get(unix.NFT_MSG_GETSETELEM, 0, func(e *enc) {
+// countElements asks for elements and counts those that are there, with
+// exactly that key; the kernel stops at the first that is not.
+func (f *Filter) countElements(s setChange, ask []element) (n int, err error) {
+	r := records{keyLen: int(s.spec.keyLen)}
+	err = f.c.get(unix.NFT_MSG_GETSETELEM, 0, func(e *enc) {
 		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, f.cfg.Table)
 		e.str(unix.NFTA_SET_ELEM_LIST_SET, s.kname)
 		list := e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		putElement(e, key, end, verdict{})
+		for _, el := range ask {
+			putElement(e, []byte(el.key), el.end, verdict{})
+		}
 		e.end(list)
 	}, r.add)
-	if errors.Is(err, unix.ENOENT) {
-		return false
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return 0, err
 	}
-	if err != nil {
-		*fault = err
-		return false
-	}
-	for i := range r.Len() {
-		if string(r.key(i)) == string(key) && r.end(i) == end {
-			return true
+	for i := range min(r.Len(), len(ask)) { // answers come in order
+		if string(r.key(i)) == ask[i].key && r.end(i) == ask[i].end {
+			n++
 		}
 	}
-	return false
+	return n, nil
 }

@@ -99,7 +99,7 @@ func (c Config) Validate() error {
 	for _, ep := range c.Endpoints {
 		u, err := url.Parse(ep)
 		if err != nil {
-			bad("endpoint %q: not a URL", redact(ep))
+			bad("endpoint %q: not a URL; want http://host:port, https://host:port or unix:///path", redact(ep))
 			continue
 		}
 		if u.User != nil {
@@ -135,9 +135,12 @@ func (c Config) Validate() error {
 
 // redact hides what stands before an @ in a URL.
 func redact(ep string) string {
+	if !strings.Contains(ep, "@") {
+		return ep
+	}
 	u, err := url.Parse(ep)
 	if err != nil {
-		return "(unreadable)"
+		return "(not shown)"
 	}
 	if u.User != nil {
 		u.User = url.User("***")

@@ -20,10 +20,10 @@ import (
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
-// Connections are asked for a sign of life after keepAliveTime without one
-// and given up after another keepAliveTimeout, so a black hole is noticed
+// Connections in use are asked for a sign of life after keepAliveTime without
+// one and given up after another keepAliveTimeout, so a black hole is noticed
 // within 12 s. Servers by default refuse to be asked more often than every
-// 5 s.
+// 5 s, and to be asked at all over connections that are not in use.
 const (
 	keepAliveTime    = 8 * time.Second
 	keepAliveTimeout = 4 * time.Second
@@ -85,6 +85,11 @@ func (s *Store) Close() error {
 
 // connect gives the client, made by the first call that needs it.
 func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
+	select {
+	case <-s.closed:
+		return nil, errClosed
+	default:
+	}
 	s.mu.Lock()
 	c := s.client
 	s.mu.Unlock()
@@ -106,7 +111,7 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 		return c, nil
 	}
 	select {
-	case <-s.closed:
+	case <-s.closed: // while waiting for our turn
 		return nil, errClosed
 	default:
 	}
@@ -122,7 +127,6 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 		DialTimeout:          s.cfg.DialTimeout,
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
-		PermitWithoutStream:  true,
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{
 			grpc.WithConnectParams(grpc.ConnectParams{
@@ -144,9 +148,13 @@ func (s *Store) connect(ctx context.Context) (*clientv3.Client, error) {
 // noteCause remembers why a call timed out.
 func (s *Store) noteCause(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
+	cause := ""
 	if status.Code(err) == codes.DeadlineExceeded {
+		cause = status.Convert(err).Message()
+	}
+	if cause != "" || err == nil {
 		s.causeMu.Lock()
-		s.cause = status.Convert(err).Message()
+		s.cause = cause
 		s.causeMu.Unlock()
 	}
 	return err
@@ -179,8 +187,15 @@ func (s *Store) translate(ctx context.Context, what fmt.Stringer, err error) err
 	if err == nil {
 		return nil
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	s.causeMu.Lock()
+	cause := s.cause
+	s.causeMu.Unlock()
+	switch ended := ctx.Err(); {
+	case ended == nil:
+	case errors.Is(ended, context.DeadlineExceeded) && cause != "":
+		return fmt.Errorf("%s: %w: %s", what, ended, cause)
+	default:
+		return ended
 	}
 	err = rpctypes.Error(err)
 	as := func(sentinel error) error {
@@ -199,9 +214,6 @@ func (s *Store) translate(ctx context.Context, what fmt.Stringer, err error) err
 	case errors.Is(err, rpctypes.ErrTooManyRequests):
 		return as(store.ErrUnavailable)
 	case errors.Is(err, context.DeadlineExceeded):
-		s.causeMu.Lock()
-		cause := s.cause
-		s.causeMu.Unlock()
 		if cause != "" {
 			err = errors.New(cause)
 		}

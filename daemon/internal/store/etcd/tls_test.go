@@ -3,6 +3,7 @@
 package etcd_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -196,15 +197,15 @@ func TestStore_TLSAndPassword(t *testing.T) {
 		want   string
 	}{
 		{"wrong password", func(c *etcd.Config) { c.Username, c.Password = "root", "falsch" }, "authentication failed"},
-		{"nobody", func(*etcd.Config) {}, "user name is empty"},
-		{"no certificate", func(c *etcd.Config) { c.CertFile, c.KeyFile = "", "" }, "certificate"},
+		{"a user by certificate who is not there", func(*etcd.Config) {}, "permission denied"},
+		{"no certificate", func(c *etcd.Config) { c.CertFile, c.KeyFile = "", "" }, "not reachable"},
 		{"wrong authority", func(c *etcd.Config) { c.CAFile = newAuthority(t, t.TempDir()).file }, "unknown authority"},
 	} {
 		s := openStore(t, cfg, func(cfg *etcd.Config) {
 			cfg.RequestTimeout, cfg.DialTimeout = 700*time.Millisecond, 700*time.Millisecond
 			c.change(cfg)
 		})
-		_, err := s.Get(ctx, tier("mine", 0).Key())
+		_, err := s.Get(context.Background(), tier("mine", 0).Key())
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Get with %s: error %v, want %q in it", c.name, err, c.want)
 		}

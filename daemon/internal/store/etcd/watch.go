@@ -214,7 +214,10 @@ func (s *Store) probe(ctx context.Context) (probeResult, error) {
 		return s.probeOK, s.probeOK.err
 	}
 	var r probeResult
-	r.err = s.call(ctx, op("probe"), func(ctx context.Context, c *clientv3.Client) error {
+	// The caller may have all the time in the world; an answer may not.
+	bounded, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	r.err = s.call(bounded, op("probe"), func(ctx context.Context, c *clientv3.Client) error {
 		resp, err := c.Get(ctx, probeKey, clientv3.WithCountOnly())
 		if err == nil {
 			r.cluster, r.rev = resp.Header.ClusterId, resp.Header.Revision
@@ -223,6 +226,9 @@ func (s *Store) probe(ctx context.Context) (probeResult, error) {
 	})
 	if ctx.Err() != nil {
 		return r, ctx.Err() // says nothing about the store
+	}
+	if bounded.Err() != nil {
+		r.err = fmt.Errorf("%w: no answer within %v", store.ErrUnavailable, s.cfg.RequestTimeout)
 	}
 	s.probed, s.probeOK = time.Now(), r
 	return r, r.err

@@ -26,6 +26,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -233,6 +235,9 @@ func etcdConfig(cfg Config, stopping *atomic.Bool) *embed.Config {
 	c.ListenPeerUrls = nil
 	c.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	c.InitialCluster = c.Name + "=" + c.AdvertisePeerUrls[0].String()
+	// The cluster's identity is made of this when it is new, so that no two
+	// stores can be taken for each other. Later starts do not look at it.
+	c.InitialClusterToken = rand.Text()
 	c.StrictReconfigCheck = true
 	// Alone, it elects itself: a short timeout only makes starting faster.
 	c.TickMs, c.ElectionMs = 20, 100
@@ -262,6 +267,15 @@ func etcdLogger(stopping *atomic.Bool) *zap.Logger {
 	return zap.New(quietCore{zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(os.Stderr), zapcore.WarnLevel), stopping})
 }
 
+// usual are warnings of every start.
+var usual = []string{
+	"Running http and grpc server on single port. This is not recommended for production.",
+	"simple token is not cryptographically signed",
+	// Of a database without an entry yet; tried again soon.
+	"Failed to detect schema version",
+	"failed to update storage version",
+}
+
 // quietCore drops what etcd says at every start, and the errors it reports of
 // listeners that are closed because it stops.
 type quietCore struct {
@@ -274,9 +288,7 @@ func (q quietCore) With(f []zapcore.Field) zapcore.Core { return quietCore{q.Cor
 
 // Check is asked for each message.
 func (q quietCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if e.Message == "Running http and grpc server on single port. This is not recommended for production." ||
-		e.Message == "simple token is not cryptographically signed" ||
-		q.stopping.Load() && e.Level <= zapcore.ErrorLevel {
+	if slices.Contains(usual, e.Message) || q.stopping.Load() && e.Level <= zapcore.ErrorLevel {
 		return ce
 	}
 	return q.Core.Check(e, ce)

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestParseFailsafe_ReadsWhatStringWrites(t *testing.T) {
+	for _, f := range []Failsafe{
+		{Protocol: 6, Port: 22},
+		{Protocol: 17, Port: 65535, Net: netip.MustParsePrefix("10.0.0.0/8")},
+		{Protocol: 6, Port: 1, Net: netip.MustParsePrefix("fd00::/8")},
+	} {
+		if got, err := ParseFailsafe(f.String()); err != nil || got != f {
+			t.Errorf("ParseFailsafe(%q) = %v, %v; want %v", f.String(), got, err, f)
+		}
+	}
+	for _, bad := range []string{"", "tcp", "tcp:", "tcp:0", "tcp:65536", "icmp:1", "tcp:10.0.0.0:22", "tcp:[x]:1"} {
+		if f, err := ParseFailsafe(bad); err == nil {
+			t.Errorf("ParseFailsafe(%q) = %v, want an error", bad, f)
+		}
+	}
+}
+
+func TestSettings_WhatAHostReportsGoesFirst(t *testing.T) {
+	want := Failsafe{Protocol: 6, Port: 2200}
+	w := NewWorld(nil, Options{Reported: map[string]Failsafes{"h1": {Inbound: []Failsafe{want}}}})
+	if got := w.Settings("h1").FailsafeInbound; len(got) != 1 || got[0] != want {
+		t.Errorf("Settings(h1).FailsafeInbound = %v, want what h1 reports: %v", got, want)
+	}
+	if got := w.Settings("h2").FailsafeInbound; len(got) != len(controlPorts())+2 {
+		t.Errorf("Settings(h2).FailsafeInbound = %v, want the defaults", got)
+	}
+}
