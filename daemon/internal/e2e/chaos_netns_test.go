@@ -117,7 +117,8 @@ func (s *streams) burst(n int) {
 func (s *streams) wrong(n *int, what string, p netnstest.Packet) {
 	*n++
 	if s.firstWrong == "" {
-		s.firstWrong = fmt.Sprintf("%s after %d packets: %+v", what, s.sent, p)
+		rules, err := s.inj.NS.Try("nft", "list", "table", "inet", "ripstop")
+		s.firstWrong = fmt.Sprintf("%s after %d packets: %+v\nthe kernel just after (%v):\n%s", what, s.sent, p, err, rules)
 	}
 }
 

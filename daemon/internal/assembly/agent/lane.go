@@ -33,7 +33,13 @@ type lane struct {
 	filter  *nftables.Filter   // the loop's goroutine only
 	monitor *monitor.Monitor
 	links   *monitor.Links
-	applied api.Revision // of what was planned last; the loop's goroutine only
+	// All of the loop's goroutine only: how far what was noted goes, whether
+	// some of it waits to be planned, how far what was planned goes.
+	mark      api.Revision
+	unplanned bool
+	applied   api.Revision
+	opened    bool // the gate
+	changed   bool // something was planned since the last good pass; the loop's goroutine only
 
 	mu         sync.Mutex // guards all below
 	pictured   bool
@@ -66,12 +72,18 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 // picture takes calc's words; everything up to revision is in them.
 func (l *lane) picture(changes []intent.Change, revision api.Revision) {
 	l.inbox.Put(changes, int64(revision))
+	l.come(&l.pictured)
+}
+
+// come notes that the first word of one of the two has been put into the
+// inbox. It is called after the Put, so that whoever sees it finds the word.
+func (l *lane) come(what *bool) {
 	l.mu.Lock()
-	l.pictured = true
-	open := l.linked
+	first := !*what
+	*what = true
 	l.mu.Unlock()
-	if open {
-		l.loop.Open()
+	if first {
+		l.loop.Wake()
 	}
 }
 
@@ -92,15 +104,9 @@ func (l *lane) noteLinks(all map[string]intent.Interface) {
 			delete(l.interfaces, name)
 		}
 	}
-	l.linked = true
-	open := l.pictured
 	l.mu.Unlock()
-	if len(changes) > 0 {
-		l.inbox.Merge(changes)
-	}
-	if open {
-		l.loop.Open()
-	}
+	l.inbox.Merge(changes)
+	l.come(&l.linked)
 	l.showEndpoints()
 }
 
@@ -112,23 +118,26 @@ func (l *lane) noteForeign(e monitor.Event) {
 	}
 }
 
-// plan is the loop's first step in every turn.
+// plan is the loop's first step in every turn. It opens the gate itself, and
+// only behind the first plan of a whole picture: whatever is wanted before
+// that is a part of the whole, and the parts would take the rest away.
 func (l *lane) plan(context.Context) error {
-	batch, mark, ok := l.inbox.Take()
-	if !ok {
-		return nil
-	}
 	l.mu.Lock()
-	whole := l.pictured && l.linked
+	whole := l.pictured && l.linked // asked for before Take: both are in it then
 	l.mu.Unlock()
+	batch, mark, ok := l.inbox.Take()
 	for _, c := range batch {
 		l.planner.Note(c)
 	}
-	if !whole {
+	l.changed = l.changed || len(batch) > 0
+	if ok {
+		l.mark, l.unplanned = api.Revision(mark), true
+	}
+	if !whole || !l.unplanned {
 		return nil // what is noted is planned when the rest has come
 	}
 	l.planner.Flush()
-	l.applied = api.Revision(mark)
+	l.applied, l.unplanned = l.mark, false
 	governed := map[string][]string{}
 	for name, ifaces := range l.planner.Governed() {
 		governed[name] = ifaces
@@ -137,6 +146,10 @@ func (l *lane) plan(context.Context) error {
 	l.governed = governed
 	l.mu.Unlock()
 	l.showEndpoints()
+	if !l.opened {
+		l.opened = true
+		l.loop.Open()
+	}
 	return nil
 }
 
@@ -160,8 +173,9 @@ func (l *lane) report(r reconcile.Report) {
 			}
 			now := api.Time{Time: time.Now().UTC()}
 			d.LastVerified = now
-			if d.AppliedRevision != l.applied || d.LastApplied.IsZero() {
-				d.AppliedRevision, d.LastApplied = l.applied, now
+			d.AppliedRevision = l.applied
+			if l.changed {
+				d.LastApplied, l.changed = now, false
 			}
 		})
 	}

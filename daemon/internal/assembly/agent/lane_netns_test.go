@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
+	"github.com/ripstop/ripstop/daemon/internal/status"
+)
+
+// picture is a set with a member and a wildcard endpoint.
+func testPicture() []intent.Change {
+	return []intent.Change{
+		{Key: intent.Key{Kind: intent.KindSettings}, Value: &intent.Settings{}},
+		{Key: intent.Key{Kind: intent.KindSet, Name: "s"}, Value: &intent.Set{Type: intent.Nets}},
+		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("10.0.0.0/8")}}, Value: intent.IsMember{}},
+		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: api.AllInterfaces}},
+	}
+}
+
+func testLinks() map[string]intent.Interface { return map[string]intent.Interface{"lo": {Up: true}} }
+
+// TestNetnsLane_RulesOfBeforeStayUntilThePictureIsWhole: whatever comes first,
+// and however late the rest, a new agent never takes away what the one before
+// enforced. The steps are what the agent's goroutines do, in every order, with
+// a turn of the loop after each.
+func TestNetnsLane_RulesOfBeforeStayUntilThePictureIsWhole(t *testing.T) {
+	ns := netnstest.New(t)
+	newTestLane := func() *lane {
+		var l *lane
+		ns.MustDo(func() (err error) {
+			board := status.NewBoard(status.Config{Host: "h1"})
+			l, err = newLane(config.Config{Node: "h1"}, slog.New(slog.DiscardHandler), board)
+			return err
+		})
+		return l
+	}
+	turns := func(l *lane, steps ...func(*lane)) {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := ns.Go(func() error { return l.loop.Run(ctx) })
+		for _, step := range steps {
+			step(l)
+			l.loop.Wake()
+			time.Sleep(2 * time.Millisecond) // let it have its turn
+		}
+		deadline := time.Now().Add(10 * time.Second)
+		for l.board.Status().Status.Dataplane.LastVerified.IsZero() && time.Now().Before(deadline) {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if l.board.Status().Status.Dataplane.LastVerified.IsZero() {
+			t.Errorf("the rules were not applied within 10 s")
+		}
+		l.filter.Close()
+	}
+	rules := func() string {
+		return ns.Run("nft", "list", "table", "inet", "ripstop")
+	}
+	put := func(l *lane) { l.inbox.Put(testPicture(), 7) }
+	pictured := func(l *lane) { l.come(&l.pictured) }
+	links := func(l *lane) { l.noteLinks(testLinks()) }
+	turns(newTestLane(), func(l *lane) { l.picture(testPicture(), 7) }, links)
+	want := rules()
+	if !strings.Contains(want, "hook input") || !strings.Contains(want, "10.0.0.0/8") {
+		t.Fatalf("the first agent's table lacks what it should have:\n%s", want)
+	}
+	for i, order := range [][]func(*lane){
+		{links, put, pictured},
+		{put, links, pictured},
+		{put, pictured, links},
+	} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			l := newTestLane()
+			l.filter.Resync()
+			check := func(*lane) {
+				if got := rules(); sorted(got) != sorted(want) {
+					t.Errorf("table half-way:\n%s\nwant:\n%s", got, want)
+				}
+			}
+			turns(l, order[0], check, order[1], check, order[2], check)
+			check(l)
+		})
+	}
+}
+
+// sorted is the table's text with its lines in order, because what the kernel
+// lists first depends on what was made first, and without its owner.
+func sorted(table string) string {
+	lines := slices.DeleteFunc(strings.Split(table, "\n"), func(l string) bool {
+		return strings.HasPrefix(l, "table ") || strings.HasPrefix(l, "\tflags ")
+	})
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
