@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -49,7 +50,11 @@ func (a *app) askAgent(ctx context.Context, method, path string) ([]byte, error)
 	}
 	socket := u.Path
 	t := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		if err == nil {
+			a.elsewhere = otherNetwork(c)
+		}
+		return c, err
 	}}
 	defer t.CloseIdleConnections()
 	tctx, cancel := context.WithTimeout(ctx, agentTime)
@@ -75,6 +80,29 @@ func (a *app) askAgent(ctx context.Context, method, path string) ([]byte, error)
 		return nil, refusedByAgent(a.cfg.Agent, resp.Status, data)
 	}
 	return data, nil
+}
+
+// otherNetwork reports whether the process at the other end of a unix socket
+// is in another network namespace, as far as the kernel tells: then the
+// interfaces seen here are not its.
+func otherNetwork(c net.Conn) bool {
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	var peer *syscall.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		peer, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	}); err != nil || credErr != nil {
+		return false
+	}
+	own, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return false
+	}
+	other, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", peer.Pid))
+	return err == nil && own != other
 }
 
 // refusedByAgent is the error for an answer that is not a good one.

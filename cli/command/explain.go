@@ -212,6 +212,9 @@ func (a *app) known(ctx context.Context) policy.Known {
 		return policy.Known{}
 	}
 	k := policy.Known{ThisHost: name}
+	if a.elsewhere {
+		return k
+	}
 	ifaces, err := interfaces()
 	if err != nil {
 		fmt.Fprintf(a.Err, "warning: the interfaces of this machine cannot be read: %v\n", err)

@@ -35,15 +35,11 @@ func addInput(cmd *cobra.Command, in *input) {
 const maxInput = 256 << 20
 
 // read reads all documents and checks them as far as that can be done
-// offline. All faults of all files are in the error. what begins the error of
-// a command that has nothing to do.
+// offline. All faults of all files are in the error.
 func (in *input) read(a *app) ([]api.Document, error) {
 	paths, err := in.paths()
-	if err != nil {
-		return nil, err
-	}
+	errs := byLine(err)
 	var docs []api.Document
-	var errs []error
 	for _, p := range paths {
 		data, err := readInput(p, a.In)
 		if err != nil {
@@ -55,19 +51,15 @@ func (in *input) read(a *app) ([]api.Document, error) {
 			source = "standard input"
 		}
 		found, err := api.DecodeAll(data, source)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		if err == nil && len(found) == 0 {
+			err = fmt.Errorf("%s: there are no resources in it", source)
 		}
-		if len(found) == 0 {
-			errs = append(errs, fmt.Errorf("%s: there are no resources in it", source))
+		faults := []error{err}
+		for _, d := range found {
+			faults = append(faults, a.check(d))
 		}
+		errs = append(errs, byLine(errors.Join(faults...))...)
 		docs = append(docs, found...)
-	}
-	for _, d := range docs {
-		if err := a.check(d); err != nil {
-			errs = append(errs, err)
-		}
 	}
 	errs = append(errs, twice(docs)...)
 	if err := errors.Join(errs...); err != nil {
@@ -76,7 +68,33 @@ func (in *input) read(a *app) ([]api.Document, error) {
 	return docs, nil
 }
 
-// check gives a document its namespace and checks it.
+// byLine are the errors that err joins, those of one file in the order of
+// their lines.
+func byLine(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		if err == nil {
+			return nil
+		}
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, byLine(e)...)
+	}
+	line := func(e error) int {
+		var d *api.DocumentError
+		if errors.As(e, &d) {
+			return d.Line
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(x, y error) int { return cmp.Compare(line(x), line(y)) })
+	return all
+}
+
+// check gives a document its namespace, and a workload endpoint without name
+// its name, and checks it.
 func (a *app) check(d api.Document) error {
 	m := d.Object.Metadata()
 	desc, ok := api.DescriptorOf(d.Object.Key().Kind)
@@ -93,6 +111,9 @@ func (a *app) check(d api.Document) error {
 				Message: fmt.Sprintf("the command line says --namespace %s", a.cfg.Namespace), Fix: "leave one of them out",
 			})
 		}
+	}
+	if w, ok := d.Object.(*api.WorkloadEndpoint); ok && w.Name == "" {
+		w.Name = w.ComputedName() // the only one it can have
 	}
 	return d.Check()
 }
@@ -115,9 +136,10 @@ func twice(docs []api.Document) (errs []error) {
 	return errs
 }
 
-// paths are the files to read, in order; those of a directory by name.
-func (in *input) paths() ([]string, error) {
-	var out []string
+// paths are the files to read, in order; those of a directory by name. The
+// error joins what is wrong with those that are not among them.
+func (in *input) paths() (out []string, err error) {
+	var errs []error
 	for _, f := range in.files {
 		if f == "-" {
 			out = append(out, f)
@@ -125,22 +147,32 @@ func (in *input) paths() ([]string, error) {
 		}
 		fi, err := os.Stat(f)
 		if err != nil {
-			return nil, err
+			errs = append(errs, ofFile(f, err))
+			continue
 		}
 		if !fi.IsDir() {
 			out = append(out, f)
 			continue
 		}
 		found, err := in.directory(f)
-		if err != nil {
-			return nil, err
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("%s: there is no .yaml, .yml or .json file in this directory; -R looks further down", f)
+		switch {
+		case err != nil:
+			errs = append(errs, ofFile(f, err))
+		case len(found) == 0:
+			errs = append(errs, fmt.Errorf("%s: there is no .yaml, .yml or .json file in this directory; -R looks further down", f))
 		}
 		out = append(out, found...)
 	}
-	return out, nil
+	return out, errors.Join(errs...)
+}
+
+// ofFile is an error of the file system with the file's name first.
+func ofFile(name string, err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%s: %w", pe.Path, pe.Err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 func (in *input) directory(dir string) (found []string, err error) {
@@ -167,14 +199,14 @@ func readInput(path string, stdin io.Reader) ([]byte, error) {
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, err
+			return nil, ofFile(path, err)
 		}
 		defer f.Close()
 		r = f
 	}
 	data, err := io.ReadAll(io.LimitReader(r, maxInput+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, ofFile(path, err)
 	}
 	if len(data) > maxInput {
 		return nil, fmt.Errorf("%s: larger than %d bytes", path, maxInput)

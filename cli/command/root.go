@@ -66,6 +66,9 @@ type app struct {
 	Streams
 	cfg config
 	now func() time.Time
+	// elsewhere: the agent that was asked last is in another network
+	// namespace.
+	elsewhere bool
 }
 
 // exit is an error with an exit code of its own. Without err there is nothing

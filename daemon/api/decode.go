@@ -306,7 +306,7 @@ func decodeTree(t *tree, kind Kind, version string) (Object, []placedFault) {
 	}
 	a.assign(reflect.ValueOf(o).Elem(), t)
 	if len(a.faults) > 0 {
-		return nil, a.faults
+		return nil, append(a.faults, restFaults(o, t, d.Namespaced, a.faults)...)
 	}
 	*typeOf(o) = TypeMeta{Kind: kind, APIVersion: d.APIVersion()}
 	return o, nil

@@ -133,6 +133,19 @@ func TestPut_RefusalHasAllFaults(t *testing.T) {
 	}
 }
 
+func TestWrite_TheServerGivesTheName(t *testing.T) {
+	e := open(t, client.Config{})
+	o := set("")
+	o.GenerateName = "made-"
+	written, err := e.Write(t.Context(), o, store.Absent())
+	if err != nil || !strings.HasPrefix(written.Key().Name, "made-") {
+		t.Fatalf("Write of generateName: %v, %v, want a name that begins with made-", written, err)
+	}
+	if _, err := e.Write(t.Context(), o, store.Always()); err == nil {
+		t.Error("Write of no name over anything: no error")
+	}
+}
+
 func TestPut_UnchangedKeepsItsRevision(t *testing.T) {
 	e := open(t, client.Config{})
 	one, err := e.Put(t.Context(), set("x", "10.0.0.0/8"), store.Always())

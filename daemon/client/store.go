@@ -117,10 +117,6 @@ func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Ob
 	if _, bad := o.(*api.Unreadable); bad {
 		return nil, fmt.Errorf("%s: a value that cannot be understood cannot be written", o.Key())
 	}
-	item, err := keyPath(o.Key())
-	if err != nil {
-		return nil, err
-	}
 	o = api.Clone(o)
 	m := o.Metadata()
 	m.UID, m.CreationTimestamp, m.ResourceVersion, m.ManagedFields = "", api.Time{}, "", nil
@@ -130,6 +126,13 @@ func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Ob
 	}
 	create := func() (api.Object, error) {
 		return c.write(ctx, http.MethodPost, path(d, o.Key().Namespace, ""), o)
+	}
+	if cond.IsAbsent() && m.Name == "" {
+		return create() // the server gives it one
+	}
+	item, err := keyPath(o.Key())
+	if err != nil {
+		return nil, err
 	}
 	if cond.IsAbsent() {
 		return create()

@@ -200,8 +200,8 @@ func benchWritesOf(b *testing.B, name string, s size, srv *server, inj *netnstes
 // flowBatch is how many packets are sent between two forgettings of all
 // connections; flowBatches is how many batches there are.
 const (
-	flowBatch   = 20_000
-	flowBatches = 15
+	flowBatch   = 2000
+	flowBatches = 25
 	flowPort    = 7
 )
 

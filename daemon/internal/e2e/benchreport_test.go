@@ -48,7 +48,7 @@ var figures []figure
 
 func note(b *testing.B, benchmark, kase, name, unit string, value float64) {
 	figures = append(figures, figure{benchmark, kase, name, unit, value})
-	b.ReportMetric(value, strings.ReplaceAll(name, " ", "-")+"-"+unit)
+	b.ReportMetric(value, strings.ReplaceAll(strings.TrimSpace(name+" "+unit), " ", "-"))
 }
 
 // table prints what a benchmark has measured, a case a line, and writes all
@@ -60,7 +60,7 @@ func table(b *testing.B, benchmark string) {
 		if f.Benchmark != benchmark {
 			continue
 		}
-		name := f.Name + " " + f.Unit
+		name := strings.TrimSpace(f.Name + " " + f.Unit)
 		if !slices.Contains(cases, f.Case) {
 			cases = append(cases, f.Case)
 		}

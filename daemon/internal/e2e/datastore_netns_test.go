@@ -187,3 +187,29 @@ func TestNetnsDatastoreAway_CompactionMeansADifferenceNotADeletion(t *testing.T)
 	}
 	t.Logf("%d compactions, %d packets, %d wrong; back within %v", *compactions, g.s.sent, g.s.admitted+g.s.cut, worst.Round(time.Millisecond))
 }
+
+// TestNetnsDatastore_IdleHostsAreQuiet: hosts on which nothing happens do not
+// keep one another busy by writing their status.
+func TestNetnsDatastore_IdleHostsAreQuiet(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, false, "")
+	startAgent(t, netnstest.New(t), g.srv.etcd(), "--node", "h2").until(t, "the second agent is ready", verified)
+	raw := rawEtcd(t, g.srv.etcd())
+	time.Sleep(8 * time.Second) // what is new is reported
+	before, err := raw.Status(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu, began := g.agent.cpu(t), time.Now()
+	time.Sleep(20 * time.Second)
+	after, err := raw.Status(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, used := after.Revision-before.Revision, g.agent.cpu(t)-cpu
+	// One report of each in half a minute, and Felix's keys as often.
+	if n > 8 {
+		t.Errorf("two idle hosts wrote %d times in 20 s, want at most 8", n)
+	}
+	t.Logf("two idle hosts: %d writes in 20 s, %.1f %% of a processor each", n, 100*float64(used)/float64(time.Since(began)))
+}

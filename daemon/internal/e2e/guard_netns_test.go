@@ -90,10 +90,8 @@ func TestNetnsGuard_RestoredStoreIsHeld(t *testing.T) {
 	copyTree(t, data, backup)
 	g.srv.restart(t)
 	g.srv.put(t, allowTCP("late", 7001)+allowTCP("changed", 7101))
-	rev := g.srv.remove(t, gnp("early"))
-	for range 3 { // so that there is something to climb
-		rev = g.srv.put(t, sets(0, 20))
-	}
+	g.srv.remove(t, gnp("early"))
+	rev := g.srv.put(t, sets(0, 20)) // so that there is something to climb
 	g.agent.applied(t, rev)
 	g.agent.saved(t, rev)
 	now := map[uint16]bool{7000: false, 7001: true, 7100: false, 7101: true, 8000: true}
@@ -110,7 +108,7 @@ func TestNetnsGuard_RestoredStoreIsHeld(t *testing.T) {
 	g.agent.until(t, "held", held("OlderRevision"))
 	// The restored store is written to until its revision is above all that
 	// was seen: that must not let it through.
-	for g.srv.put(t, sets(0, 20)) < rev+50 {
+	for n := 0; g.srv.put(t, sets(1000+n, 20)) < rev+50; n += 20 {
 	}
 	g.s.last(2 * time.Second)
 	g.heldThenAccepted(t, "OlderRevision", beforeAfter{now, map[uint16]bool{7000: true, 7001: false, 7100: true, 7101: false, 8000: true}})
@@ -173,6 +171,7 @@ func TestNetnsGuard_OtherClusterIsHeld(t *testing.T) {
 		}
 	}
 	setGUID(strings.Repeat("f", 32))
+	g.agent.until(t, "held", held("OtherCluster"))
 	g.srv.put(t, allowTCP("early", 7001))
 	g.heldThenAccepted(t, "OtherCluster", beforeAfter{map[uint16]bool{7000: true, 7001: false}, map[uint16]bool{7000: false, 7001: true}})
 }
@@ -195,8 +194,9 @@ func TestNetnsGuard_StoreThatIsNotReadyIsHeldUntilItIs(t *testing.T) {
 		}
 	}
 	setReady(false)
-	rev := g.srv.put(t, allowTCP("early", 7001))
 	g.heldAndToldEverywhere(t, "NotReady")
+	rev := g.srv.put(t, allowTCP("early", 7001))
+	g.s.last(500 * time.Millisecond)
 	wantPass(t, g.inj, "not ready", map[uint16]bool{7000: true, 7001: false})
 	if out, err := g.srv.cli(t, "store", "accept-rollback", "--agent", "unix://"+g.agent.dir+"/run/agent.sock"); err == nil {
 		t.Errorf("ripstop store accept-rollback of a store that is not ready: %s, want an error", out)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -97,21 +98,29 @@ func startCommand(t testing.TB, ns *netnstest.NS, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, log: &logBuffer{}, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	run := p.cmd.Start
-	var err error
-	if ns != nil {
-		err = ns.Start(p.cmd)
-	} else {
-		err = run()
-	}
-	if err != nil {
-		t.Fatalf("starting %s: %v", cmd, err)
-	}
+	// The kernel ends the program with the thread that started it, also when
+	// the test is killed: a namespace's thread lives as long as the test, and
+	// a thread of our own is kept until the program has ended.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
 	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		begin := p.cmd.Start
+		if ns != nil {
+			begin = func() error { return ns.Start(p.cmd) }
+		}
+		err := begin()
+		started <- err
+		if err != nil {
+			return
+		}
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
+	if err := <-started; err != nil {
+		t.Fatalf("starting %s: %v", cmd, err)
+	}
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {

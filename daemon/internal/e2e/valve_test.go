@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
@@ -344,4 +345,14 @@ func (s *server) http() *http.Client {
 // peekSnapshot reads the snapshot under an agent's state directory.
 func peekSnapshot(state string) (snapshot.Loaded, error) {
 	return snapshot.Peek(snapshot.Config{Dir: state + "/agent", Host: here})
+}
+
+// connect is a client of the REST API.
+func connect(t testing.TB, socket string) store.Store {
+	t.Helper()
+	c, err := client.New(client.Config{Server: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

@@ -106,6 +106,7 @@ type Loaded struct {
 	File   string
 
 	records []record
+	faulted bool // Config.Fault was told of something
 }
 
 // Load reads the last good snapshot. Even with an error the Loaded is to be
@@ -122,6 +123,7 @@ func Load(cfg Config) (Loaded, error) {
 				faults = append(faults, fmt.Sprintf("%s is used instead (revision %d, written %s)", name, l.Header.Revision, l.Header.Created.Format(time.RFC3339)))
 				cfg.Log.Error("snapshot: the one before is used", "file", filepath.Join(cfg.Dir, name), "revision", l.Header.Revision, "created", l.Header.Created)
 				cfg.Fault(strings.Join(faults, "; "))
+				l.faulted = true
 			}
 			return l, nil
 		}
@@ -149,15 +151,15 @@ func Load(cfg Config) (Loaded, error) {
 		// Nothing good has been written since.
 		err := fmt.Errorf("%w: it was set aside as %s at an earlier start", ErrDamaged, slices.Max(aside))
 		cfg.Fault(err.Error())
-		return Loaded{Known: syncer.Known{Lost: true}}, err
+		return Loaded{Known: syncer.Known{Lost: true}, faulted: true}, err
 	}
 	cfg.Fault(strings.Join(faults, "; "))
 	err := errors.Join(errs...)
 	if errors.Is(err, ErrOtherHost) {
-		return Loaded{}, err
+		return Loaded{faulted: true}, err
 	}
 	// Whatever kept it from being read, there was one, and it is lost to us.
-	return Loaded{Known: syncer.Known{Lost: true}}, err
+	return Loaded{Known: syncer.Known{Lost: true}, faulted: true}, err
 }
 
 // load reads one file.

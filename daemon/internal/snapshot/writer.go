@@ -25,6 +25,8 @@ import (
 type Writer struct {
 	cfg  Config
 	news chan struct{} // has room for one: there is something to write
+	// damaged: a fault of the file that was loaded has been told. Flush's.
+	damaged bool
 
 	mu       sync.Mutex // guards all below
 	entries  map[api.Key]entry
@@ -54,7 +56,7 @@ func unreadable(o api.Object) bool {
 // the same does not write it again.
 func NewWriter(cfg Config, l Loaded) *Writer {
 	w := &Writer{cfg: cfg.withDefaults(), news: make(chan struct{}, 1), entries: make(map[api.Key]entry, len(l.records)),
-		guid: l.Known.ClusterGUID, revision: l.Known.Revision}
+		guid: l.Known.ClusterGUID, revision: l.Known.Revision, damaged: l.faulted}
 	for i, r := range l.records {
 		w.entries[r.key] = entry{revision: r.revision, raw: r.raw, unreadable: unreadable(l.Known.Events[i].Object)}
 	}
@@ -182,6 +184,10 @@ func (w *Writer) Flush() error {
 		w.dirty = true
 		w.mu.Unlock()
 		return err
+	}
+	if w.damaged { // it is another file now
+		w.damaged = false
+		w.cfg.Fault("")
 	}
 	return nil
 }

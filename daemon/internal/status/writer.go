@@ -5,6 +5,7 @@ package status
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -90,13 +91,18 @@ func pause(ctx context.Context, c <-chan time.Time) bool {
 }
 
 // essence is what makes a status worth writing at once: all but the times of
-// the report and of the last look at the kernel.
+// the report and of the last look at the kernel, and the revisions. The store
+// moves on with each status that any host writes: hosts that answered that by
+// writing theirs would never come to rest. That rules were changed shows in
+// LastApplied, to the nanosecond, which the JSON has not.
 func essence(h api.HostStatus) string {
+	applied := h.Status.Dataplane.LastApplied.UnixNano()
 	h.Status.ReportedAt = api.Time{}
 	h.Status.Dataplane.LastVerified = api.Time{}
+	h.Status.Dataplane.AppliedRevision, h.Status.Datastore.SeenRevision = 0, 0
 	b, err := json.Marshal(h.Status)
 	if err != nil {
 		return ""
 	}
-	return string(b)
+	return fmt.Sprint(applied, string(b))
 }

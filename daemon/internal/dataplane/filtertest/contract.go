@@ -3,8 +3,10 @@
 package filtertest
 
 import (
+	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -456,6 +458,57 @@ func (s Suite) owner(t *testing.T) {
 	}
 }
 
+// Churn changes the wishes of a back end that has DriftState, round after
+// round, in ways that do not change the verdict of Tally.Probe's packets: other rules around,
+// other members, covers that come and go, sets that change their kind, new and
+// vanishing chains, entries of another interface. It returns when more says
+// so, or with the first error.
+func Churn(ctx context.Context, r *rand.Rand, be Backend, more func(round int) bool) error {
+	g := &generator{r: r, hooks: []ruleset.Hook{ruleset.HookInput}}
+	allow := DriftState().Chains["ep"].Rules
+	toggle := func(id ruleset.ID, o ruleset.Object) {
+		if r.IntN(2) == 0 {
+			be.Want(id, o)
+		} else {
+			be.Unwant(id)
+		}
+	}
+	for i := 0; more(i); i++ {
+		noise := ruleset.Rule{
+			Match:  ruleset.Match{Protocol: netnstest.UDP, DstPorts: some(r, ranges, 4)},
+			Action: one(r, []ruleset.Action{accept, drop}), Comment: fmt.Sprint(i),
+		}
+		ep := &ruleset.Chain{Rules: slices.Concat(slices.Repeat([]ruleset.Rule{noise}, r.IntN(5)), allow)}
+		if r.IntN(4) == 0 { // the same set by another name
+			be.Want(SetID("m"), &ruleset.Set{Family: ruleset.IPv4, Type: ruleset.TypeNet})
+			be.Want(MemberID("m", "10.1.0.0/24"), ruleset.Member{})
+			rule := allow[0]
+			rule.Match.DstSets = []string{"m"}
+			ep.Rules = slices.Concat(ep.Rules[:len(ep.Rules)-2], []ruleset.Rule{rule}, allow[1:])
+		} else {
+			be.Unwant(SetID("m"))
+		}
+		be.Want(ChainID("ep"), ep)
+		extra := fmt.Sprintf("x%d", i%3)
+		be.Want(ChainID(extra), g.chainWithoutNames())
+		be.Unwant(ChainID(fmt.Sprintf("x%d", (i+1)%3)))
+		toggle(MemberID("s", fmt.Sprintf("10.8.%d.0/24", i%7)), ruleset.Member{})
+		toggle(MemberID("n", one(r, []string{"10.0.0.0/8", "10.1.0.0/24", "10.1.0.0/26", "10.1.0.0/32"})), ruleset.Member{})
+		toggle(EntryID("in", "rstun1"), ruleset.Entry{Chain: one(r, []string{"ep", extra, ""})})
+		// The entry of the probes' own interface moves between two chains
+		// that say the same.
+		be.Want(ChainID("ep2"), ep)
+		be.Want(EntryID("in", "rstun0"), ruleset.Entry{Chain: one(r, []string{"ep", "ep2"})})
+		if r.IntN(10) == 0 {
+			be.Resync()
+		}
+		if _, err := be.Reconcile(ctx); err != nil {
+			return fmt.Errorf("round %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // updates: while the rules are rewritten in all ways that do not change the
 // verdict of some packets, those packets never see another verdict.
 func (s Suite) updates(t *testing.T) {
@@ -464,47 +517,13 @@ func (s Suite) updates(t *testing.T) {
 	b.state = DriftState()
 	wantAll(b.be, b.state, func(int, func(i, j int)) {})
 	b.reconcile()
-	rounds := 400
+	rounds := 1000
 	if testing.Short() {
-		rounds = 50
+		rounds = 100
 	}
 	done := make(chan error, 1)
-	go func() {
-		defer close(done)
-		g := &generator{r: r, hooks: []ruleset.Hook{ruleset.HookInput}}
-		for i := range rounds {
-			// Other rules, other members, kinds of sets that change, the
-			// endpoint's chain with and without more rules around.
-			ep := *b.state.Chains["ep"]
-			noise := ruleset.Rule{Match: ruleset.Match{Protocol: netnstest.UDP, DstPorts: some(r, ranges, 4)}, Action: one(r, []ruleset.Action{accept, drop}), Comment: fmt.Sprint(i)}
-			ep.Rules = slices.Insert(slices.Clone(ep.Rules), 0, slices.Repeat([]ruleset.Rule{noise}, r.IntN(5))...)
-			b.be.Want(ChainID("ep"), &ep)
-			extra := fmt.Sprintf("x%d", i%3)
-			b.be.Want(ChainID(extra), g.chainWithoutNames())
-			b.be.Unwant(ChainID(fmt.Sprintf("x%d", (i+1)%3)))
-			wide := MemberID("s", fmt.Sprintf("10.8.%d.0/24", i%7))
-			if r.IntN(2) == 0 {
-				b.be.Want(wide, ruleset.Member{})
-			} else {
-				b.be.Unwant(wide)
-			}
-			cover := MemberID("n", one(r, []string{"10.3.0.0/16"}))
-			if r.IntN(2) == 0 {
-				b.be.Want(cover, ruleset.Member{})
-			} else {
-				b.be.Unwant(cover)
-			}
-			b.be.Want(EntryID("in", "rstun1"), ruleset.Entry{Chain: "ep"})
-			if r.IntN(2) == 0 {
-				b.be.Unwant(EntryID("in", "rstun1"))
-			}
-			if _, err := b.be.Reconcile(t.Context()); err != nil {
-				done <- fmt.Errorf("round %d: %w", i, err)
-				return
-			}
-		}
-	}()
-	packets, admitted, cut := 0, 0, 0
+	go func() { done <- Churn(t.Context(), r, b.be, func(i int) bool { return i < rounds }) }()
+	var tally Tally
 	for running := true; running; {
 		select {
 		case err := <-done:
@@ -514,22 +533,35 @@ func (s Suite) updates(t *testing.T) {
 			running = false
 		default:
 		}
-		for range 100 {
-			for _, p := range driftProbes {
-				packets++
-				switch got := b.send(toHost, tcp(p.src, "10.1.0.1", p.port)); {
-				case got && !p.want:
-					admitted++
-				case !got && p.want:
-					cut++
-				}
-			}
+		for range 25 {
+			tally.Probe(b.inj)
 		}
 	}
-	t.Logf("%d packets during %d updates: %d wrongly admitted, %d wrongly cut", packets, rounds, admitted, cut)
-	if admitted+cut > 0 {
-		t.Errorf("of %d packets %d were wrongly admitted and %d wrongly cut during updates", packets, admitted, cut)
+	t.Logf("%d updates: %v", rounds, &tally)
+	if tally.Admitted+tally.Cut > 0 {
+		t.Errorf("during %d updates: %v", rounds, &tally)
 	}
+}
+
+// Tally counts packets that saw another verdict than DriftState's.
+type Tally struct{ Packets, Admitted, Cut int }
+
+// Probe sends the packets whose verdict Churn does not change.
+func (t *Tally) Probe(inj *netnstest.Injector) {
+	for _, p := range driftProbes {
+		t.Packets++
+		switch got := inj.In("rstun0", tcp(p.src, "10.1.0.1", p.port)); {
+		case got && !p.want:
+			t.Admitted++
+		case !got && p.want:
+			t.Cut++
+		}
+	}
+}
+
+// String tells the figures.
+func (t *Tally) String() string {
+	return fmt.Sprintf("%d packets, %d wrongly admitted, %d wrongly cut", t.Packets, t.Admitted, t.Cut)
 }
 
 // chainWithoutNames is a random chain that refers to nothing.

@@ -135,7 +135,12 @@ func (b *bench) reconcile() {
 	}
 }
 
-// wantAll tells a back end a whole state.
+// WantAll tells a back end a whole state.
+func WantAll(be reconcile.Wanter[ruleset.ID, ruleset.Object], s *ruleset.State) {
+	wantAll(be, s, func(int, func(i, j int)) {})
+}
+
+// wantAll is WantAll in an order that shuffle makes.
 func wantAll(be reconcile.Wanter[ruleset.ID, ruleset.Object], s *ruleset.State, shuffle func(n int, swap func(i, j int))) {
 	ids, objects := all(s)
 	shuffle(len(ids), func(i, j int) {

@@ -3,6 +3,7 @@
 package nftables
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
@@ -34,8 +35,17 @@ type ref struct {
 }
 
 // digest reads NFTA_RULE_EXPRESSIONS.
-func digest(exprs []byte) (body, error) {
-	var d digester
+func digest(exprs []byte) (body, error) { return new(digester).digest(exprs) }
+
+// digester reads one rule after the other and keeps its buffers.
+type digester struct {
+	out  []byte
+	list []attr
+	body body
+}
+
+func (d *digester) digest(exprs []byte) (body, error) {
+	d.out, d.body = d.out[:0], body{}
 	err := attrs(exprs, func(_ uint16, v []byte) error { return d.expr(v) })
 	if err != nil {
 		return body{}, fmt.Errorf("rule expressions: %w", err)
@@ -45,36 +55,26 @@ func digest(exprs []byte) (body, error) {
 	return d.body, nil
 }
 
-type digester struct {
-	out  []byte
-	body body
+// exprKind says how to read the attributes of one kind of expression.
+type exprKind struct {
+	containers      []uint16 // hold NFTA_DATA_*
+	registers       []uint16 // name a register
+	ignored         []uint16 // do not change what the expression does
+	counter, lookup bool
 }
 
-// containers are the attributes of expressions that hold NFTA_DATA_*.
-var containers = map[string][]uint16{
-	"cmp":       {unix.NFTA_CMP_DATA},
-	"bitwise":   {unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR},
-	"range":     {unix.NFTA_RANGE_FROM_DATA, unix.NFTA_RANGE_TO_DATA},
-	"immediate": {unix.NFTA_IMMEDIATE_DATA},
-}
-
-// registers are the attributes of expressions that name a register.
-var registers = map[string][]uint16{
-	"cmp":       {unix.NFTA_CMP_SREG},
-	"bitwise":   {unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG},
-	"range":     {unix.NFTA_RANGE_SREG},
-	"immediate": {unix.NFTA_IMMEDIATE_DREG},
-	"payload":   {unix.NFTA_PAYLOAD_DREG, unix.NFTA_PAYLOAD_SREG},
-	"meta":      {unix.NFTA_META_DREG, unix.NFTA_META_SREG},
-	"ct":        {unix.NFTA_CT_DREG, unix.NFTA_CT_SREG},
-	"lookup":    {unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG},
-}
-
-// ignored are attributes that do not change what an expression does.
-var ignored = map[string][]uint16{
-	"counter": {unix.NFTA_COUNTER_BYTES, unix.NFTA_COUNTER_PACKETS, unix.NFTA_COUNTER_PAD},
-	"limit":   {unix.NFTA_LIMIT_PAD},
-	"lookup":  {unix.NFTA_LOOKUP_SET_ID},
+var kinds = map[string]exprKind{
+	"cmp":       {containers: []uint16{unix.NFTA_CMP_DATA}, registers: []uint16{unix.NFTA_CMP_SREG}},
+	"bitwise":   {containers: []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}, registers: []uint16{unix.NFTA_BITWISE_SREG, unix.NFTA_BITWISE_DREG}},
+	"range":     {containers: []uint16{unix.NFTA_RANGE_FROM_DATA, unix.NFTA_RANGE_TO_DATA}, registers: []uint16{unix.NFTA_RANGE_SREG}},
+	"immediate": {containers: []uint16{unix.NFTA_IMMEDIATE_DATA}, registers: []uint16{unix.NFTA_IMMEDIATE_DREG}},
+	"payload":   {registers: []uint16{unix.NFTA_PAYLOAD_DREG, unix.NFTA_PAYLOAD_SREG}},
+	"meta":      {registers: []uint16{unix.NFTA_META_DREG, unix.NFTA_META_SREG}},
+	"ct":        {registers: []uint16{unix.NFTA_CT_DREG, unix.NFTA_CT_SREG}},
+	"lookup": {registers: []uint16{unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG},
+		ignored: []uint16{unix.NFTA_LOOKUP_SET_ID}, lookup: true},
+	"counter": {ignored: []uint16{unix.NFTA_COUNTER_BYTES, unix.NFTA_COUNTER_PACKETS, unix.NFTA_COUNTER_PAD}, counter: true},
+	"limit":   {ignored: []uint16{unix.NFTA_LIMIT_PAD}},
 }
 
 type attr struct {
@@ -83,12 +83,12 @@ type attr struct {
 }
 
 func (d *digester) expr(b []byte) error {
-	var name string
-	var list []attr
+	var name []byte
+	list := d.list[:0]
 	err := attrs(b, func(t uint16, v []byte) error {
 		switch t {
 		case unix.NFTA_EXPR_NAME:
-			name = toStr(v)
+			name = bytes.TrimRight(v, "\x00")
 		case unix.NFTA_EXPR_DATA:
 			return attrs(v, func(t uint16, v []byte) error {
 				list = append(list, attr{t, v})
@@ -100,24 +100,26 @@ func (d *digester) expr(b []byte) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(list, func(a, b attr) int { return cmp.Compare(a.typ, b.typ) })
-	d.field(0xffff, []byte(name))
+	d.list = list
+	slices.SortStableFunc(list, func(a, b attr) int { return cmp.Compare(a.typ, b.typ) })
+	d.field(0xffff, name)
+	kind := kinds[string(name)]
 	for _, a := range list {
 		switch {
-		case slices.Contains(ignored[name], a.typ):
-			if name == "counter" {
+		case slices.Contains(kind.ignored, a.typ):
+			if kind.counter {
 				d.count(a)
 			}
-		case slices.Contains(containers[name], a.typ):
+		case slices.Contains(kind.containers, a.typ):
 			if err := d.data(a); err != nil {
 				return err
 			}
-		case slices.Contains(registers[name], a.typ):
+		case slices.Contains(kind.registers, a.typ):
 			d.field(a.typ, []byte{register(toU32(a.val))})
 		case len(a.val) <= 8 && allZero(a.val):
 			// as good as absent
 		default:
-			if name == "lookup" && a.typ == unix.NFTA_LOOKUP_SET {
+			if kind.lookup && a.typ == unix.NFTA_LOOKUP_SET {
 				d.body.refs = append(d.body.refs, ref{'s', toStr(a.val)})
 			}
 			d.field(a.typ, a.val)

@@ -356,8 +356,8 @@ const (
 	fightPause = time.Second
 )
 
-// Reconcile makes the table as wanted, in one transaction, and reads back
-// what it changed. It returns nil only if the table is known to be as wanted.
+// Reconcile makes the table as wanted and reads back what it changed. What
+// packets can see of the change is one transaction. It returns nil only if the table is known to be as wanted.
 // What cannot be (a rule that names an absent set, an object that the kernel
 // refuses, an overfull set) is left out or left as it was, and reported by
 // the error, when all the rest is in force.
@@ -377,12 +377,9 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		var read, more bool
-		read, more, err = f.pass(ctx)
+		var read bool
+		read, err = f.pass(ctx)
 		fresh = fresh || read
-		if err == nil && more {
-			continue
-		}
 		if err == nil {
 			break
 		}
@@ -424,13 +421,12 @@ func or(s, other string) string {
 	return s
 }
 
-// pass is one attempt: read if need be, plan, commit, read back. more: there
-// is something left to do.
-func (f *Filter) pass(ctx context.Context) (read, more bool, err error) {
+// pass is one attempt: read if need be, plan, commit, read back.
+func (f *Filter) pass(ctx context.Context) (read bool, err error) {
 	if f.k != nil && !f.k.stale && !f.owns {
 		gen, err := f.c.generation()
 		if err != nil {
-			return false, false, err
+			return false, err
 		}
 		if gen != f.gen {
 			f.k.stale = f.takeNotes() || gen != f.gen
@@ -438,25 +434,36 @@ func (f *Filter) pass(ctx context.Context) (read, more bool, err error) {
 	}
 	if f.k == nil || f.k.stale {
 		if err := f.resync(ctx); err != nil {
-			return false, false, err
+			return false, err
 		}
 		read = true
 	}
 	p := f.plan()
-	if p.b.empty() {
-		p.settle(f)
-		return read, false, nil
+	for _, step := range []struct {
+		b      *batch
+		settle func()
+		verify func() error
+	}{
+		{p.prepare, p.settlePrepared, p.verifyPrepared},
+		{p.change, p.settleChanged, p.verifyChanged},
+		{p.clean, p.settleCleaned, func() error { return nil }},
+	} {
+		if !step.b.empty() {
+			if !f.owns {
+				step.b.onlyAt(f.gen)
+			}
+			if err := f.c.commit(step.b); err != nil {
+				return read, err
+			}
+			f.gen = nextGen(f.gen)
+			f.log.Debug("Transaction committed", "messages", len(step.b.objects)-1, "size_bytes", len(step.b.b))
+		}
+		step.settle()
+		if err := step.verify(); err != nil {
+			return read, &refusal{errno: unix.EBADMSG, text: err.Error(), unknown: true}
+		}
 	}
-	if err := f.c.commit(p.b); err != nil {
-		return read, false, err
-	}
-	f.log.Debug("Transaction committed", "messages", len(p.b.objects)-1, "size_bytes", len(p.b.b))
-	f.gen = nextGen(f.gen)
-	p.settle(f)
-	if err := f.verify(p); err != nil {
-		return read, false, &refusal{errno: unix.EBADMSG, text: err.Error(), unknown: true}
-	}
-	return read, p.more, nil
+	return read, nil
 }
 
 // nextGen is the kernel's successor of a generation; zero is left out.

@@ -3,6 +3,7 @@
 package nftables
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 
@@ -33,6 +34,8 @@ type resolver interface {
 type lowerer struct {
 	resolver
 	consts map[string]*constSet
+	dig    digester
+	buf    []byte // the rule being written
 }
 
 // step appends expressions to a rule.
@@ -55,7 +58,7 @@ func (l *lowerer) rule(r *ruleset.Rule) ([]lowered, error) {
 	var out []lowered
 	for _, alt := range c.alts {
 		for _, end := range ends {
-			var p prog
+			p := prog{enc{l.buf[:0]}}
 			for _, list := range [][]step{c.steps, alt, end.when} {
 				for _, s := range list {
 					s(&p)
@@ -65,11 +68,12 @@ func (l *lowerer) rule(r *ruleset.Rule) ([]lowered, error) {
 				p.counter()
 			}
 			end.do(&p)
-			b, err := digest(p.b)
+			l.buf = p.b
+			b, err := l.dig.digest(p.b)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, lowered{exprs: p.b, comment: r.Comment, body: b})
+			out = append(out, lowered{exprs: bytes.Clone(p.b), comment: r.Comment, body: b})
 		}
 	}
 	return out, nil

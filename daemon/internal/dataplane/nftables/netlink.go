@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -169,14 +170,22 @@ func (b *batch) closeMsg() {
 	}
 }
 
-func newBatch(gen uint32) *batch {
+func newBatch() *batch {
 	b := &batch{}
 	b.header(batchBegin, unix.NLM_F_REQUEST, 0, 10)
 	b.objects = append(b.objects, object{})
-	if gen != 0 {
-		b.u32(unix.NFNL_BATCH_GENID, gen)
-	}
 	return b
+}
+
+// onlyAt makes the kernel refuse the batch (ERESTART) if there was another
+// transaction since generation gen.
+func (b *batch) onlyAt(gen uint32) {
+	first := int(binary.NativeEndian.Uint32(b.b))
+	var e enc
+	e.u32(unix.NFNL_BATCH_GENID, gen)
+	b.b = slices.Insert(b.b, first, e.b...)
+	binary.NativeEndian.PutUint32(b.b, uint32(first+len(e.b)))
+	b.start += len(e.b)
 }
 
 // empty reports whether the batch holds no message.

@@ -3,7 +3,6 @@
 package nftables
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,12 +13,20 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
-// plan is one transaction: what it does, written and as data.
+// plan is what is to be done, as data and as up to three transactions:
+// prepare makes what is new beside what is in force; only change can be seen
+// by packets; clean removes what is then no longer used.
+//
+// It is not one transaction because the kernel (6.18) shows the elements of a
+// new interval set to packets only some time after the rules that use it: with
+// all in one, up to 700 of 30,000 packets that both the old and the new rules
+// accept were cut while 600 such changes were made, and none when the set was
+// there before. And the less there is in the transaction that packets can
+// see, the shorter the kernel needs from its first effect to its last.
 type plan struct {
-	b *batch
+	prepare, change, clean *batch
 
 	wake     bool     // dormant table
-	more     bool     // something can go only in the next transaction
 	policies []string // base chains whose policy is not accept
 	newSets  []newSet
 	elements []setChange
@@ -36,6 +43,7 @@ type plan struct {
 	keep  map[*chainState]struct{}   // stays dirty
 	keepM map[*mapState]map[string]struct{}
 	delta map[ref]int
+	fresh map[string]bool // sets that prepare made
 }
 
 type newSet struct {
@@ -81,13 +89,9 @@ type chainPlan struct {
 // plan works out the transaction. It changes what is believed of the kernel
 // in no way; that is settle's, after the commit.
 func (f *Filter) plan() *plan {
-	gen := uint32(0)
-	if !f.owns {
-		gen = f.gen
-	}
 	p := &plan{
-		f: f, b: newBatch(gen), all: map[*chainState]*chainPlan{}, names: map[string]*chainPlan{},
-		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, delta: map[ref]int{},
+		f: f, prepare: newBatch(), change: newBatch(), clean: newBatch(), all: map[*chainState]*chainPlan{}, names: map[string]*chainPlan{},
+		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, delta: map[ref]int{}, fresh: map[string]bool{},
 	}
 	p.lower = &lowerer{resolver: p, consts: map[string]*constSet{}}
 	f.soft = map[string]error{}
@@ -128,6 +132,9 @@ func (p *plan) softly(what string, err error) {
 
 // users marks the chains that refer to an object.
 func (f *Filter) users(u use) {
+	if len(f.dirtyChains) == len(f.chains) {
+		return // as after reading the kernel: all are marked
+	}
 	for _, c := range f.chains {
 		if slices.Contains(c.uses, u) {
 			f.dirtyChains[c] = struct{}{}
@@ -190,117 +197,6 @@ func (p *plan) planSet(s *setState) {
 	}
 }
 
-func (p *plan) nameMap(m *mapState) {
-	f, k := p.f, p.f.k
-	what := "dispatch " + m.name
-	kname, err := pick(mapName(m.name), func(kname string) (there, fits bool) {
-		ks := k.sets[kname]
-		return ks != nil, ks != nil && !ks.tainted && ks.spec == dispatchSpec && (m.kname == "" || m.kname == kname)
-	})
-	if err == nil && m.want && p.redirects(m, k.sets[kname]) {
-		kname, err = free(mapName(m.name), func(kname string) bool { return k.sets[kname] != nil })
-	}
-	if err != nil {
-		p.softly(what, err)
-		return
-	}
-	if m.kname != kname {
-		if m.kname != "" && k.sets[m.kname] != nil {
-			f.doomed[ref{'s', m.kname}] = struct{}{}
-		}
-		m.kname = kname
-		f.users(use{ruleset.KindDispatch, m.name})
-		m.allDirty()
-	}
-	if !m.want {
-		if k.sets[kname] != nil {
-			f.doomed[ref{'s', kname}] = struct{}{}
-		}
-		f.users(use{ruleset.KindDispatch, m.name})
-		return
-	}
-	delete(f.doomed, ref{'s', kname})
-	if k.sets[kname] == nil && m.refused == nil {
-		p.newSets = append(p.newSets, newSet{kname, dispatchSpec, object{'m', m.name}})
-		f.users(use{ruleset.KindDispatch, m.name})
-		m.allDirty()
-	}
-}
-
-func (m *mapState) allDirty() {
-	for name := range m.entries {
-		m.dirty[name] = struct{}{}
-	}
-}
-
-// redirects reports whether an interface that has an entry gets another: its
-// element must be deleted and added, and between the two a packet might find
-// neither.
-func (p *plan) redirects(m *mapState, have *kset) bool {
-	if have == nil {
-		return false
-	}
-	for name := range m.dirty {
-		e, wanted := m.entries[name]
-		old := have.verdicts[string(ifname(name))]
-		if !wanted || !old.there {
-			continue
-		}
-		if e.Chain == "" && old.chain != "" || e.Chain != "" && (old.chain == "" || !p.isChain(old.chain, e.Chain)) {
-			return true
-		}
-	}
-	return false
-}
-
-// isChain reports whether the kernel's chain kname is a variant of name.
-func (p *plan) isChain(kname, name string) bool {
-	plain, _, _ := strings.Cut(kname, "~")
-	return plain == chainName(name)
-}
-
-var hooks = map[ruleset.Hook]uint32{
-	ruleset.HookPrerouting: unix.NF_INET_PRE_ROUTING, ruleset.HookInput: unix.NF_INET_LOCAL_IN,
-	ruleset.HookForward: unix.NF_INET_FORWARD, ruleset.HookOutput: unix.NF_INET_LOCAL_OUT,
-	ruleset.HookPostrouting: unix.NF_INET_POST_ROUTING,
-}
-
-func (p *plan) nameChain(c *chainState) {
-	f, k := p.f, p.f.k
-	if c.want == nil {
-		if c.kname != "" && k.chains[c.kname] != nil {
-			f.doomed[ref{'c', c.kname}] = struct{}{}
-		}
-		f.users(use{ruleset.KindChain, c.name})
-		return
-	}
-	base := c.want.Hook != ruleset.NoHook
-	kname, err := pick(chainName(c.name), func(kname string) (there, fits bool) {
-		ch := k.chains[kname]
-		if ch == nil {
-			return false, false
-		}
-		return true, ch.base == base &&
-			(!base || ch.hook == hooks[c.want.Hook] && ch.prio == int32(c.want.Priority) && ch.typ == "filter")
-	})
-	if err != nil {
-		p.softly("chain "+c.name, err)
-		p.keep[c] = struct{}{}
-		return
-	}
-	if c.kname != kname {
-		if c.kname != "" && k.chains[c.kname] != nil {
-			f.doomed[ref{'c', c.kname}] = struct{}{}
-		}
-		f.users(use{ruleset.KindChain, c.name})
-		c.kname = kname
-	}
-	delete(f.doomed, ref{'c', kname})
-	if k.chains[kname] == nil {
-		f.users(use{ruleset.KindChain, c.name})
-	}
-}
-
 // lowerChain renders a chain; a fault in one rule keeps the whole chain as it
 // is.
 func (p *plan) lowerChain(c *chainState) {
@@ -330,65 +226,6 @@ func (p *plan) lowerChain(c *chainState) {
 	for _, r := range cp.rules {
 		cp.refs = append(cp.refs, r.body.refs...)
 	}
-}
-
-var (
-	errNotWanted = errors.New("not wanted")
-	errBase      = errors.New("a base chain is no target")
-)
-
-// set, chain and dispatch resolve names for the lowerer.
-func (p *plan) set(name string, typ ruleset.SetType, fam ruleset.Family) (string, bool, error) {
-	p.cur.uses = append(p.cur.uses, use{ruleset.KindSet, name})
-	s := p.f.sets[name]
-	switch {
-	case s == nil || s.want == nil:
-		return "", false, fmt.Errorf("set %s: %w", name, errNotWanted)
-	case s.want.Type != typ || s.want.Family != fam:
-		return "", false, fmt.Errorf("set %s: of another type or family than the rule", name)
-	case s.refused != nil && p.f.k.sets[s.kname] == nil:
-		return "", false, fmt.Errorf("set %s: %w", name, s.refused)
-	}
-	return s.kname, s.over, nil
-}
-
-func (p *plan) chain(name string) (string, error) {
-	p.cur.uses = append(p.cur.uses, use{ruleset.KindChain, name})
-	c := p.f.chains[name]
-	switch {
-	case c == nil || c.want == nil:
-		return "", fmt.Errorf("chain %s: %w", name, errNotWanted)
-	case c.want.Hook != ruleset.NoHook:
-		return "", fmt.Errorf("chain %s: %w", name, errBase)
-	case c.kname == "":
-		return "", fmt.Errorf("chain %s: without a name", name)
-	}
-	return c.kname, nil
-}
-
-func (p *plan) dispatch(name string) (string, error) {
-	p.cur.uses = append(p.cur.uses, use{ruleset.KindDispatch, name})
-	m := p.f.maps[name]
-	switch {
-	case m == nil || !m.want:
-		return "", fmt.Errorf("dispatch %s: %w", name, errNotWanted)
-	case m.refused != nil && p.f.k.sets[m.kname] == nil:
-		return "", fmt.Errorf("dispatch %s: %w", name, m.refused)
-	}
-	return m.kname, nil
-}
-
-// constName is the kernel name for a constant set.
-func (p *plan) constName(kname string, spec setSpec) string {
-	k := p.f.k
-	v, err := pick(kname, func(kname string) (there, fits bool) {
-		ks := k.sets[kname]
-		return ks != nil, ks != nil && !ks.tainted && ks.spec == spec
-	})
-	if err != nil {
-		return kname // the kernel will say what is wrong
-	}
-	return v
 }
 
 // available reports whether a chain will be in the kernel after this plan.
@@ -544,13 +381,6 @@ func (p *plan) planConsts() {
 	}
 }
 
-// lingers reports whether a map must stay until after this transaction:
-// deleting a map takes its elements out of the new generation at once, and a
-// packet that still runs through the old rules would not find them.
-func (p *plan) lingers(r ref) bool {
-	return r.kind == 's' && p.f.k.sets[r.name] != nil && p.f.k.sets[r.name].verdicts != nil && p.delta[r] < 0
-}
-
 func subtract(a, b []krange) []krange {
 	return slices.DeleteFunc(slices.Clone(a), func(r krange) bool { return slices.Contains(b, r) })
 }
@@ -571,10 +401,6 @@ func (p *plan) planGone() {
 				continue
 			}
 			delete(candidates, r)
-			if p.lingers(r) {
-				p.more = true
-				continue
-			}
 			var uses []ref
 			switch r.kind {
 			case 'c':

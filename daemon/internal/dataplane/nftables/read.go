@@ -178,8 +178,9 @@ func (f *Filter) readRules(chains map[string]*kchain, only string) error {
 			e.str(unix.NFTA_RULE_CHAIN, only)
 		}
 	}
+	var d digester
 	err := f.list(f.c, unix.NFT_MSG_GETRULE, reset, fill, func(m message) error {
-		table, chain, handle, b, cmt, err := readRule(m)
+		table, chain, handle, b, cmt, err := readRule(m, &d)
 		if err != nil {
 			return fmt.Errorf("chain %s: %w", chain, err)
 		}
@@ -197,7 +198,7 @@ func (f *Filter) readRules(chains map[string]*kchain, only string) error {
 	return nil
 }
 
-func readRule(m message) (table, chain string, handle uint64, b body, cmt string, err error) {
+func readRule(m message, d *digester) (table, chain string, handle uint64, b body, cmt string, err error) {
 	err = m.attrs(func(t uint16, v []byte) error {
 		switch t {
 		case unix.NFTA_RULE_TABLE:
@@ -210,7 +211,7 @@ func readRule(m message) (table, chain string, handle uint64, b body, cmt string
 			cmt = comment(v)
 		case unix.NFTA_RULE_EXPRESSIONS:
 			var err error
-			b, err = digest(v)
+			b, err = d.digest(v)
 			return err
 		}
 		return nil
@@ -372,6 +373,9 @@ func (r *records) ranges(spec setSpec, visit func(lo, hi []byte)) {
 	for i := 0; i < n; i++ {
 		if r.end(i) {
 			continue // of no interval: says nothing
+		}
+		if i+1 < n && bytes.Equal(r.key(i), r.key(i+1)) {
+			continue // the same twice
 		}
 		if i+1 < n {
 			copy(hi, r.key(i+1))

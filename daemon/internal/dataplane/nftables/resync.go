@@ -59,7 +59,7 @@ func (f *Filter) claim() (ktable, error) {
 }
 
 func (f *Filter) makeTable(flags uint32) error {
-	b := newBatch(0)
+	b := newBatch()
 	f.tableMsg(b, flags)
 	return f.c.commit(b)
 }

@@ -90,6 +90,7 @@ func (f *Filter) Counters(ctx context.Context) (map[CounterKey]ruleset.Count, er
 	}
 	var out map[CounterKey]ruleset.Count
 	var err error
+	var d digester
 	for range 10 {
 		if err = ctx.Err(); err != nil {
 			return nil, err
@@ -98,7 +99,7 @@ func (f *Filter) Counters(ctx context.Context) (map[CounterKey]ruleset.Count, er
 		err = f.rx.get(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(e *enc) {
 			e.str(unix.NFTA_RULE_TABLE, f.cfg.Table)
 		}, func(m message) error {
-			table, chain, _, b, cmt, err := readRule(m)
+			table, chain, _, b, cmt, err := readRule(m, &d)
 			chain, _, _ = strings.Cut(chain, "~")
 			chain, ours := strings.CutPrefix(chain, prefixOurs)
 			if err != nil || table != f.cfg.Table || !ours || cmt == "" {
@@ -122,34 +123,6 @@ func (f *Filter) Counters(ctx context.Context) (map[CounterKey]ruleset.Count, er
 		return nil, fmt.Errorf("nftables: reading counters: %w", err)
 	}
 	return out, nil
-}
-
-// Verify reads the whole table and compares it with what is believed to be
-// there; the error names what differs. It changes nothing in the kernel. The
-// next Reconcile repairs what it found.
-func (f *Filter) Verify(ctx context.Context) error {
-	if f.k == nil {
-		return errors.New("nftables: the table was not read yet")
-	}
-	k, err := f.read(ctx)
-	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
-	}
-	n := len(f.drift)
-	if !k.table.exists {
-		f.drifted("table deleted")
-	} else {
-		if err := f.readAllElements(k, true); err != nil {
-			return fmt.Errorf("nftables: %w", err)
-		}
-		f.compare(f.k, k)
-	}
-	if len(f.drift) == n {
-		return nil
-	}
-	err = fmt.Errorf("nftables: table %s differs: %s", f.cfg.Table, strings.Join(f.drift[n:], "; "))
-	f.Resync()
-	return err
 }
 
 // Cleanup deletes our table, and nothing else. The host is then as open as
@@ -182,7 +155,7 @@ func cleanup(c *conn, table string) error {
 	if t.flags&flagOwner != 0 && t.owner != c.w.port() {
 		return fmt.Errorf("nftables: table %s: owned by a process that still runs (netlink port %d)", table, t.owner)
 	}
-	b := newBatch(0)
+	b := newBatch()
 	b.msg(unix.NFT_MSG_DELTABLE, 0, object{'t', table})
 	b.str(unix.NFTA_TABLE_NAME, table)
 	if err := c.commit(b); err != nil && !errors.Is(err, unix.ENOENT) {

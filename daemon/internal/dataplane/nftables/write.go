@@ -3,9 +3,6 @@
 package nftables
 
 import (
-	"errors"
-	"fmt"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -17,10 +14,20 @@ const maxElements = 60 << 10
 // write renders the plan as messages. What is referred to comes before what
 // refers to it, and goes after it.
 func (p *plan) write() {
-	b, table := p.b, p.f.cfg.Table
-	if p.wake {
-		p.f.tableMsg(b, p.f.k.table.flags&^flagDormant)
-	}
+	p.writePrepare()
+	p.writeChange()
+	p.writeClean()
+}
+
+// isNewSet reports whether a set is made by this plan; for write only.
+func (p *plan) isNewSet(kname string) bool { return p.f.k.sets[kname] == nil }
+
+// beside reports whether a chain is made beside what is in force: it is new
+// and packets reach it only by rules that are changed later.
+func (c *chainPlan) beside() bool { return c.create && c.c.want.Hook == ruleset.NoHook }
+
+func (p *plan) writePrepare() {
+	b, table := p.prepare, p.f.cfg.Table
 	for i, s := range p.newSets {
 		b.msg(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE|unix.NLM_F_EXCL, s.obj)
 		b.str(unix.NFTA_SET_TABLE, table)
@@ -37,9 +44,44 @@ func (p *plan) write() {
 		}
 	}
 	for _, c := range p.chains {
-		if c.create {
-			p.newChain(c)
+		if c.beside() {
+			p.newChain(b, c)
 		}
+	}
+	p.writeElements(b, true)
+	for _, c := range p.chains {
+		if c.beside() {
+			p.rules(b, c)
+		}
+	}
+	for _, m := range p.maps {
+		if p.isNewSet(m.kname) {
+			p.entries(b, m)
+		}
+	}
+}
+
+func (p *plan) writeElements(b *batch, fresh bool) {
+	for _, s := range p.elements {
+		if p.isNewSet(s.kname) == fresh {
+			obj := object{'s', s.s.name}
+			p.ranges(b, unix.NFT_MSG_DELSETELEM, s.kname, obj, s.spec, s.eachDel)
+			p.ranges(b, unix.NFT_MSG_NEWSETELEM, s.kname, obj, s.spec, s.eachAdd)
+		}
+	}
+	for _, c := range p.consts {
+		if p.isNewSet(c.kname) == fresh {
+			obj := object{'k', c.kname}
+			p.ranges(b, unix.NFT_MSG_DELSETELEM, c.kname, obj, c.spec, each(c.del))
+			p.ranges(b, unix.NFT_MSG_NEWSETELEM, c.kname, obj, c.spec, each(c.add))
+		}
+	}
+}
+
+func (p *plan) writeChange() {
+	b, table := p.change, p.f.cfg.Table
+	if p.wake {
+		p.f.tableMsg(b, p.f.k.table.flags&^flagDormant)
 	}
 	for _, kname := range p.policies {
 		b.msg(unix.NFT_MSG_NEWCHAIN, 0, object{'c', kname})
@@ -47,22 +89,26 @@ func (p *plan) write() {
 		b.str(unix.NFTA_CHAIN_NAME, kname)
 		b.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
 	}
-	for _, s := range p.elements {
-		obj := object{'s', s.s.name}
-		p.ranges(unix.NFT_MSG_DELSETELEM, s.kname, obj, s.spec, s.eachDel)
-		p.ranges(unix.NFT_MSG_NEWSETELEM, s.kname, obj, s.spec, s.eachAdd)
-	}
-	for _, c := range p.consts {
-		obj := object{'k', c.kname}
-		p.ranges(unix.NFT_MSG_DELSETELEM, c.kname, obj, c.spec, each(c.del))
-		p.ranges(unix.NFT_MSG_NEWSETELEM, c.kname, obj, c.spec, each(c.add))
-	}
 	for _, c := range p.chains {
-		p.rules(c)
+		if c.create && !c.beside() {
+			p.newChain(b, c)
+		}
+	}
+	p.writeElements(b, false)
+	for _, c := range p.chains {
+		if !c.beside() {
+			p.rules(b, c)
+		}
 	}
 	for _, m := range p.maps {
-		p.entries(m)
+		if !p.isNewSet(m.kname) {
+			p.entries(b, m)
+		}
 	}
+}
+
+func (p *plan) writeClean() {
+	b, table := p.clean, p.f.cfg.Table
 	for _, r := range p.gone {
 		if r.kind == 'c' {
 			b.msg(unix.NFT_MSG_DELRULE, 0, object{'c', r.name})
@@ -86,8 +132,8 @@ func (p *plan) write() {
 	}
 }
 
-func (p *plan) newChain(c *chainPlan) {
-	b, want := p.b, c.c.want
+func (p *plan) newChain(b *batch, c *chainPlan) {
+	want := c.c.want
 	b.msg(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, object{'c', c.c.name})
 	b.str(unix.NFTA_CHAIN_TABLE, p.f.cfg.Table)
 	b.str(unix.NFTA_CHAIN_NAME, c.kname)
@@ -103,8 +149,8 @@ func (p *plan) newChain(c *chainPlan) {
 }
 
 // rules replaces the rules of a chain that differ.
-func (p *plan) rules(c *chainPlan) {
-	b, table, obj := p.b, p.f.cfg.Table, object{'c', c.c.name}
+func (p *plan) rules(b *batch, c *chainPlan) {
+	table, obj := p.f.cfg.Table, object{'c', c.c.name}
 	var have []krule
 	if ch := p.f.k.chains[c.kname]; ch != nil {
 		have = ch.rules
@@ -150,7 +196,8 @@ func each(list []krange) func(visit func(lo, hi []byte)) {
 
 // elementWriter writes elements in as many messages as they need.
 type elementWriter struct {
-	p        *plan
+	b        *batch
+	table    string
 	typ      uint16
 	kname    string
 	obj      object
@@ -178,20 +225,20 @@ func (w *elementWriter) interval(lo, hi []byte) {
 
 // room begins a new message if this one is full.
 func (w *elementWriter) room() {
-	if w.open && len(w.p.b.b)-w.list > maxElements {
+	if w.open && len(w.b.b)-w.list > maxElements {
 		w.close()
 	}
 }
 
 func (w *elementWriter) put(key []byte, end bool, v verdict) {
-	b := w.p.b
+	b := w.b
 	if !w.open {
 		flags := uint16(0)
 		if w.typ == unix.NFT_MSG_NEWSETELEM {
 			flags = unix.NLM_F_CREATE
 		}
 		b.msg(w.typ, flags, w.obj)
-		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, w.p.f.cfg.Table)
+		b.str(unix.NFTA_SET_ELEM_LIST_TABLE, w.table)
 		b.str(unix.NFTA_SET_ELEM_LIST_SET, w.kname)
 		w.list = b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		w.open = true
@@ -201,7 +248,7 @@ func (w *elementWriter) put(key []byte, end bool, v verdict) {
 
 func (w *elementWriter) close() {
 	if w.open {
-		w.p.b.end(w.list)
+		w.b.end(w.list)
 		w.open = false
 	}
 }
@@ -222,8 +269,8 @@ func putElement(e *enc, key []byte, end bool, v verdict) {
 	e.end(el)
 }
 
-func (p *plan) ranges(typ uint16, kname string, obj object, spec setSpec, all func(visit func(lo, hi []byte))) {
-	w := elementWriter{p: p, typ: typ, kname: kname, obj: obj}
+func (p *plan) ranges(b *batch, typ uint16, kname string, obj object, spec setSpec, all func(visit func(lo, hi []byte))) {
+	w := elementWriter{b: b, table: p.f.cfg.Table, typ: typ, kname: kname, obj: obj}
 	all(func(lo, hi []byte) {
 		if spec.interval() {
 			w.interval(lo, hi)
@@ -235,8 +282,8 @@ func (p *plan) ranges(typ uint16, kname string, obj object, spec setSpec, all fu
 	w.close()
 }
 
-func (p *plan) entries(m mapChange) {
-	del := elementWriter{p: p, typ: unix.NFT_MSG_DELSETELEM, kname: m.kname, obj: object{'m', m.m.name}}
+func (p *plan) entries(b *batch, m mapChange) {
+	del := elementWriter{b: b, table: p.f.cfg.Table, typ: unix.NFT_MSG_DELSETELEM, kname: m.kname, obj: object{'m', m.m.name}}
 	for key := range m.set {
 		if m.old[key].there {
 			del.room()
@@ -244,7 +291,7 @@ func (p *plan) entries(m mapChange) {
 		}
 	}
 	del.close()
-	add := elementWriter{p: p, typ: unix.NFT_MSG_NEWSETELEM, kname: m.kname, obj: object{'m', m.m.name}}
+	add := elementWriter{b: b, table: p.f.cfg.Table, typ: unix.NFT_MSG_NEWSETELEM, kname: m.kname, obj: object{'m', m.m.name}}
 	for key, v := range m.set {
 		if v.there {
 			add.room()
@@ -252,281 +299,4 @@ func (p *plan) entries(m mapChange) {
 		}
 	}
 	add.close()
-}
-
-// settle makes what the plan did what is believed. It is also called for a
-// plan that has nothing to send.
-func (p *plan) settle(f *Filter) {
-	k := f.k
-	if p.wake {
-		k.table.flags &^= flagDormant
-	}
-	for r, d := range p.delta {
-		if f.refs[r] += d; f.refs[r] <= 0 {
-			delete(f.refs, r)
-		}
-	}
-	for _, s := range p.newSets {
-		k.sets[s.kname] = &kset{spec: s.spec}
-		if s.spec == dispatchSpec {
-			k.sets[s.kname].verdicts = map[string]verdict{}
-		}
-	}
-	for _, s := range p.elements {
-		s.settle()
-	}
-	for _, c := range p.consts {
-		k.sets[c.kname].ranges = c.set.ranges
-	}
-	for _, kname := range p.policies {
-		k.chains[kname].policy = nfAccept
-	}
-	for _, c := range p.chains {
-		ch := k.chains[c.kname]
-		if ch == nil {
-			ch = &kchain{policy: nfAccept}
-			if want := c.c.want; want.Hook != ruleset.NoHook {
-				ch.base, ch.hook, ch.prio, ch.typ = true, hooks[want.Hook], int32(want.Priority), "filter"
-			}
-			k.chains[c.kname] = ch
-		}
-		ch.refs = c.refs
-		ch.rules = make([]krule, len(c.rules)) // handles come with verify
-		for i, r := range c.rules {
-			ch.rules[i] = krule{sum: r.body.sum, comment: commentHash(r.comment)}
-		}
-	}
-	for _, m := range p.maps {
-		for key, v := range m.set {
-			if v.there {
-				k.sets[m.kname].verdicts[key] = v
-			} else {
-				delete(k.sets[m.kname].verdicts, key)
-			}
-		}
-	}
-	for _, r := range p.gone {
-		delete(f.doomed, r)
-		if r.kind == 'c' {
-			delete(k.chains, r.name)
-		} else {
-			delete(k.sets, r.name)
-		}
-	}
-	p.clean(f)
-}
-
-// clean marks what was planned as done, and forgets what is neither wanted
-// nor there.
-func (p *plan) clean(f *Filter) {
-	for c := range f.dirtyChains {
-		if c.want == nil && f.k.chains[c.kname] == nil {
-			delete(f.chains, c.name)
-		}
-	}
-	f.dirtyChains = p.keep
-	for s := range f.dirtySets {
-		switch {
-		case s.want != nil:
-			if len(s.loose) == 0 && s.refused == nil {
-				delete(f.dirtySets, s)
-			}
-			continue
-		case f.k.sets[s.kname] == nil && s.m != nil:
-			s.m.seenAll() // gone from the kernel with all its elements
-			s.kname, s.over = "", false
-			if s.m.wanted() == 0 && len(s.loose) == 0 {
-				delete(f.sets, s.name)
-			}
-		case s.m == nil && len(s.loose) == 0:
-			delete(f.sets, s.name)
-		}
-		delete(f.dirtySets, s)
-	}
-	for m := range f.dirtyMaps {
-		clear(m.dirty)
-		if keep := p.keepM[m]; keep != nil {
-			m.dirty = keep
-			continue
-		}
-		if m.refused == nil {
-			delete(f.dirtyMaps, m)
-		}
-		if !m.want && len(m.entries) == 0 && f.k.sets[m.kname] == nil {
-			delete(f.maps, m.name)
-		}
-	}
-}
-
-// softErrors are what stands in the way of single objects.
-func (f *Filter) softErrors() error {
-	var errs []error
-	for _, what := range sortedKeys(f.soft) {
-		errs = append(errs, f.soft[what])
-	}
-	return errors.Join(errs...)
-}
-
-// Up to so many changed chains, or elements deleted from a set, are read back
-// one by one, beyond it the whole table or set is. (To list a set the kernel
-// walks it from the start for each 32 KiB of answer.)
-const (
-	singleChains   = 16
-	singleElements = 256
-	// elementsAtOnce are asked for in one request.
-	elementsAtOnce = 400
-)
-
-// verify reads back what the plan changed.
-func (f *Filter) verify(p *plan) error {
-	if err := f.verifyChains(p); err != nil {
-		return err
-	}
-	for _, s := range p.elements {
-		var err error
-		if s.dels() <= singleElements {
-			err = f.verifyElements(s)
-		} else {
-			err = f.verifySet(s)
-		}
-		if err != nil {
-			return fmt.Errorf("set %s: %w", s.kname, err)
-		}
-	}
-	for _, c := range p.consts {
-		var got []krange
-		r, err := f.readElements(c.kname, c.spec)
-		if err != nil {
-			return err
-		}
-		r.ranges(c.spec, func(lo, hi []byte) { got = append(got, krange{string(lo), string(hi)}) })
-		if !sameRanges(got, c.set.ranges) {
-			return fmt.Errorf("set %s: reads back other than written", c.kname)
-		}
-	}
-	for _, m := range p.maps {
-		r, err := f.readElements(m.kname, dispatchSpec)
-		if err != nil {
-			return err
-		}
-		want := f.k.sets[m.kname].verdicts
-		for i, v := range r.verdicts {
-			if want[string(r.key(i))] != v {
-				return fmt.Errorf("set %s: reads back other than written", m.kname)
-			}
-		}
-		if len(r.verdicts) != len(want) {
-			return fmt.Errorf("set %s: reads back %d elements, want %d", m.kname, len(r.verdicts), len(want))
-		}
-	}
-	return nil
-}
-
-func (f *Filter) verifyChains(p *plan) error {
-	if len(p.chains) == 0 {
-		return nil
-	}
-	got := map[string]*kchain{}
-	for _, c := range p.chains {
-		got[c.kname] = &kchain{}
-	}
-	if len(got) > singleChains {
-		if err := f.readRules(got, ""); err != nil {
-			return err
-		}
-	} else {
-		for kname := range got {
-			if err := f.readRules(got, kname); err != nil {
-				return err
-			}
-		}
-	}
-	for _, c := range p.chains {
-		ch := f.k.chains[c.kname]
-		if d := diffRules(ch.rules, got[c.kname].rules); d != "" {
-			return fmt.Errorf("chain %s: reads back other than written: %s", c.kname, d)
-		}
-		ch.rules = got[c.kname].rules
-	}
-	return nil
-}
-
-// verifySet reads a set whole.
-func (f *Filter) verifySet(s setChange) error {
-	r, err := f.readElements(s.kname, s.spec)
-	if err != nil {
-		return err
-	}
-	odd := 0
-	r.ranges(s.spec, func(lo, hi []byte) {
-		if !s.s.m.see(lo, hi) {
-			odd++
-		}
-	})
-	if missing, extra := s.s.m.seenAll(); missing+extra+odd > 0 || r.tainted {
-		return fmt.Errorf("reads back with %d elements missing, %d too many", missing, extra+odd)
-	}
-	return nil
-}
-
-// verifyElements asks for the single elements.
-func (f *Filter) verifyElements(s setChange) (err error) {
-	added := map[string]bool{}
-	var ask []element
-	flush := func() {
-		if err == nil && len(ask) > 0 {
-			var n int
-			if n, err = f.countElements(s, ask); err == nil && n != len(ask) {
-				err = fmt.Errorf("%d of %d elements are there", n, len(ask))
-			}
-		}
-		ask = ask[:0]
-	}
-	s.eachAdd(func(lo, hi []byte) {
-		if s.dels() > 0 {
-			added[string(lo)] = true
-		}
-		ask = append(ask, element{key: string(lo)})
-		if next, ok := succ(string(hi)); s.spec.interval() && ok {
-			ask = append(ask, element{next, true})
-		}
-		if len(ask) >= elementsAtOnce {
-			flush()
-		}
-	})
-	flush()
-	s.eachDel(func(lo, _ []byte) {
-		if err != nil || added[string(lo)] {
-			return
-		}
-		var n int
-		if n, err = f.countElements(s, []element{{key: string(lo)}}); n != 0 {
-			err = fmt.Errorf("element %x is still there", lo)
-		}
-	})
-	return err
-}
-
-// countElements asks for elements and counts those that are there, with
-// exactly that key; the kernel stops at the first that is not.
-func (f *Filter) countElements(s setChange, ask []element) (n int, err error) {
-	r := records{keyLen: int(s.spec.keyLen)}
-	err = f.c.get(unix.NFT_MSG_GETSETELEM, 0, func(e *enc) {
-		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, f.cfg.Table)
-		e.str(unix.NFTA_SET_ELEM_LIST_SET, s.kname)
-		list := e.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-		for _, el := range ask {
-			putElement(e, []byte(el.key), el.end, verdict{})
-		}
-		e.end(list)
-	}, r.add)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return 0, err
-	}
-	for i := range min(r.Len(), len(ask)) { // answers come in order
-		if string(r.key(i)) == ask[i].key && r.end(i) == ask[i].end {
-			n++
-		}
-	}
-	return n, nil
 }

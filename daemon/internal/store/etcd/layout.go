@@ -27,14 +27,26 @@ func Path(k api.Key) string {
 	return Prefix(k.Kind) + k.Name
 }
 
-// keyOf is the resource that an etcd key under Prefix(kind) names. A key that
-// has not the right number of segments keeps what is there as its name, so
-// that it is seen rather than lost; ok is false only for the bare prefix.
-func keyOf(kind api.Kind, path string) (k api.Key, ok bool) {
-	rest := strings.TrimPrefix(path, Prefix(kind))
-	k = api.Key{Kind: kind, Name: rest}
+// layout is how the keys of one kind look.
+type layout struct {
+	kind       api.Kind
+	prefix     string
+	namespaced bool
+}
+
+// layoutOf is the layout of a known kind.
+func layoutOf(kind api.Kind) layout {
 	d, _ := api.DescriptorOf(kind)
-	if ns, name, found := strings.Cut(rest, "/"); d.Namespaced && found && ns != "" && name != "" {
+	return layout{kind, Prefix(kind), d.Namespaced}
+}
+
+// key is the resource that an etcd key under the prefix names. A key that has
+// not the right number of segments keeps what is there as its name, so that it
+// is seen rather than lost; ok is false only for the bare prefix.
+func (l layout) key(path string) (k api.Key, ok bool) {
+	rest := strings.TrimPrefix(path, l.prefix)
+	k = api.Key{Kind: l.kind, Name: rest}
+	if ns, name, found := strings.Cut(rest, "/"); l.namespaced && found && ns != "" && name != "" {
 		k.Namespace, k.Name = ns, name
 	}
 	return k, rest != ""

@@ -217,6 +217,45 @@ func TestStore_Checksums(t *testing.T) {
 	_ = rev
 }
 
+// TestStore_FlippedKey: a value that comes back under another key than it was
+// stored under is found under its own, as damaged.
+func TestStore_FlippedKey(t *testing.T) {
+	srv := startServer(t)
+	s, c := srv.open(nil), srv.raw()
+	ctx := testContext(t)
+	for _, n := range []string{"a", "c", "e"} {
+		if _, err := s.Put(ctx, tier(n, 1), store.Absent()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, wrong := range []string{"0", "b", "d", "f"} {
+		r, err := c.Get(ctx, etcd.Path(tier("c", 1).Key()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := string(r.Kvs[0].Value)
+		path, bad := etcd.Path(tier("c", 1).Key()), etcd.Path(tier(wrong, 1).Key())
+		if _, err := c.Txn(ctx).Then(clientv3.OpDelete(path), clientv3.OpPut(bad, value), clientv3.OpPut(etcd.SumKey(path), string(etcd.Sum(path, []byte(value))))).Commit(); err != nil {
+			t.Fatal(err)
+		}
+		objs, _, err := s.List(ctx, api.KindTier, store.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, o := range objs {
+			_, is := o.(*api.Unreadable)
+			got = append(got, fmt.Sprint(o.Key().Name, is))
+		}
+		if d := cmp.Diff([]string{"afalse", "ctrue", "efalse"}, got); d != "" {
+			t.Errorf("List with c stored as %s: -want +got\n%s", wrong, d)
+		}
+		if _, err := c.Txn(ctx).Then(clientv3.OpDelete(bad), clientv3.OpPut(path, value)).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestStore_DamagedPolicyDenies: what cannot be trusted is not enforced as it
 // reads, but as a denial of what it selects.
 func TestStore_DamagedPolicyDenies(t *testing.T) {

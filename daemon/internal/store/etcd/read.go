@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -123,6 +122,7 @@ func (s *Store) Get(ctx context.Context, k api.Key) (api.Object, error) {
 
 // stored is one value of a list, not decoded yet.
 type stored struct {
+	path    string // the etcd key it was stored under
 	key     api.Key
 	kv, sum *mvccpb.KeyValue
 }
@@ -200,14 +200,14 @@ func cut(objs []api.Object, o store.ListOptions) []api.Object {
 // etcd's order is that of the keys it skips what is before o.After and stops
 // after o.Limit.
 func (s *Store) listRaw(ctx context.Context, kind api.Kind, o store.ListOptions) ([]stored, int64, error) {
-	d, _ := api.DescriptorOf(kind)
-	from := Prefix(kind)
+	lay := layoutOf(kind)
+	from := lay.prefix
 	if o.Namespace != "" {
 		from += o.Namespace + "/"
 	}
 	end := clientv3.GetPrefixRangeEnd(from)
 	limit := 0
-	if (!d.Namespaced || o.Namespace != "") && !store.HasLegacyKeys(kind) {
+	if (!lay.namespaced || o.Namespace != "") && !store.HasLegacyKeys(kind) {
 		limit = o.Limit
 		if o.After.Name != "" && o.After.Namespace == o.Namespace {
 			from = max(from, Path(o.After)+"\x00")
@@ -223,49 +223,34 @@ func (s *Store) listRaw(ctx context.Context, kind api.Kind, o store.ListOptions)
 		if limit > 0 {
 			ask = min(ask, limit-len(all))
 		}
-		var kvs []*mvccpb.KeyValue
-		var sums map[string]*mvccpb.KeyValue
-		more := false
-		err := s.call(ctx, what, func(ctx context.Context, c *clientv3.Client) error {
-			r, err := c.Get(ctx, from, clientv3.WithRange(end), clientv3.WithLimit(int64(ask)), clientv3.WithRev(rev))
-			if err != nil {
-				return err
-			}
-			if rev == 0 {
-				rev = r.Header.Revision
-			}
-			if count < 0 {
-				count = r.Count
-			}
-			kvs, more = r.Kvs, r.More
-			if s.cfg.Checksums && len(kvs) > 0 {
-				sums, err = s.readSums(ctx, c, string(kvs[0].Key), string(kvs[len(kvs)-1].Key), rev)
-			}
+		var p listPage
+		err := s.call(ctx, what, func(ctx context.Context, c *clientv3.Client) (err error) {
+			p, err = s.readPage(ctx, c, from, end, int64(ask), rev)
 			return err
 		})
 		if err != nil {
 			return nil, 0, err
 		}
-		size := 0
-		for i, kv := range kvs {
-			size += len(kv.Key) + len(kv.Value)
-			if string(kv.Key) < from || string(kv.Key) >= end || i > 0 && string(kv.Key) <= string(kvs[i-1].Key) {
-				return nil, 0, fmt.Errorf("%s: %w: key %q is out of order", what, ErrDamaged, kv.Key)
-			}
-			at := string(kv.Key)
-			if _, has := sums[at]; !has {
-				at = mate(kv, sums)
-			}
-			if k, ok := keyOf(kind, at); ok {
-				all = append(all, stored{k, kv, sums[at]})
-			}
-			delete(sums, at)
+		rev = p.rev
+		if count < 0 {
+			count = p.count
 		}
-		read += len(kvs)
+		if !p.inOrder(from, end) {
+			return nil, 0, fmt.Errorf("%s: %w: keys are out of order", what, ErrDamaged)
+		}
+		size := 0
+		for _, v := range p.join() {
+			size += len(v.kv.Key) + len(v.kv.Value)
+			var ok bool
+			if v.key, ok = lay.key(v.path); ok {
+				all = append(all, v)
+			}
+		}
+		read += len(p.kvs)
 		if limit > 0 && len(all) >= limit {
 			return all, rev, nil
 		}
-		if !more || len(kvs) == 0 {
+		if !p.more || len(p.kvs) == 0 {
 			// The next page begins after the last key of this one; if a bit
 			// of that was flipped, keys are missing.
 			if int64(read) != count {
@@ -273,33 +258,7 @@ func (s *Store) listRaw(ctx context.Context, kind api.Kind, o store.ListOptions)
 			}
 			return all, rev, nil
 		}
-		from = string(kvs[len(kvs)-1].Key) + "\x00"
-		page = min(max(pageBytes*len(kvs)/max(size, 1), minPage), maxPage)
+		from = string(p.kvs[len(p.kvs)-1].Key) + "\x00"
+		page = min(max(pageBytes*len(p.kvs)/max(size, 1), minPage), maxPage)
 	}
-}
-
-// mate is the key that a value without a digest was stored under. That is its
-// key, unless there is a digest without a value that was written by the same
-// transaction: then the two belong together, and the key is damaged.
-func mate(kv *mvccpb.KeyValue, sums map[string]*mvccpb.KeyValue) string {
-	for at, sum := range sums {
-		if sum.ModRevision == kv.ModRevision {
-			return at
-		}
-	}
-	return string(kv.Key)
-}
-
-// readSums reads the digests of the values from first to last, by the value's
-// key.
-func (s *Store) readSums(ctx context.Context, c *clientv3.Client, first, last string, rev int64) (map[string]*mvccpb.KeyValue, error) {
-	r, err := c.Get(ctx, SumKey(first), clientv3.WithRange(SumKey(last)+"\x00"), clientv3.WithRev(rev))
-	if err != nil {
-		return nil, err
-	}
-	sums := make(map[string]*mvccpb.KeyValue, len(r.Kvs))
-	for _, kv := range r.Kvs {
-		sums[strings.TrimPrefix(string(kv.Key), sumRoot)] = kv
-	}
-	return sums, nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,8 +60,12 @@ func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	cfg = cfg.withDefaults()
+	if cfg.Username != "" && strings.HasPrefix(cfg.Endpoints[0], "http://") {
+		cfg.Log.Warn("The password for etcd goes over the network as plain text; use https endpoints", "endpoint", cfg.Endpoints[0])
+	}
 	return &Store{
-		cfg:        cfg.withDefaults(),
+		cfg:        cfg,
 		closed:     make(chan struct{}),
 		connecting: make(chan struct{}, 1),
 		probing:    make(chan struct{}, 1),

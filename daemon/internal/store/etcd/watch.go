@@ -24,7 +24,7 @@ const probeKey = "/ripstop/probe"
 // store stays away, and when what comes back is not the store it was.
 type watch struct {
 	s      *Store
-	kind   api.Kind
+	layout layout
 	what   op
 	ctx    context.Context // ends the client library's watch
 	cancel context.CancelFunc
@@ -42,7 +42,7 @@ func (s *Store) Watch(ctx context.Context, kind api.Kind, after api.Revision) (s
 	if _, ok := api.DescriptorOf(kind); !ok {
 		return nil, fmt.Errorf("watch: %w: kind %q is unknown", store.ErrKey, kind)
 	}
-	w := &watch{s: s, kind: kind, what: op("watch of " + string(kind)), seen: int64(after)}
+	w := &watch{s: s, layout: layoutOf(kind), what: op("watch of " + string(kind)), seen: int64(after)}
 	err := s.call(ctx, w.what, func(ctx context.Context, c *clientv3.Client) error {
 		// The watch lives on after this call, so it gets a context of its
 		// own, which is cancelled if it does not come about in time.
@@ -118,7 +118,7 @@ func (w *watch) take(ctx context.Context, resp clientv3.WatchResponse, open bool
 			return nil, fmt.Errorf("%s: %w", w.what, err)
 		}
 		w.seen = rev
-		return []api.Event{{Key: api.Key{Kind: w.kind}, Revision: api.Revision(rev)}}, nil
+		return []api.Event{{Key: api.Key{Kind: w.layout.kind}, Revision: api.Revision(rev)}}, nil
 	}
 	evs := make([]api.Event, 0, len(resp.Events))
 	for _, e := range resp.Events {
@@ -137,7 +137,7 @@ func (w *watch) take(ctx context.Context, resp clientv3.WatchResponse, open bool
 // event turns one change into an event. ok is false for what is not a
 // resource, and for a change of a legacy twin: see store.LegacyKey.
 func (w *watch) event(ctx context.Context, e *clientv3.Event) (ev api.Event, ok bool, err error) {
-	at, ok := keyOf(w.kind, string(e.Kv.Key))
+	at, ok := w.layout.key(string(e.Kv.Key))
 	if !ok {
 		return ev, false, nil
 	}

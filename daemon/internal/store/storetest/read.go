@@ -226,7 +226,6 @@ func watchFrom(t *testing.T, s store.Store) {
 	}
 	for i, r := range []api.Revision{r1, r2, 0, r4} {
 		if r == 0 {
-			r = r2 + 1
 			if evs[i].Revision <= r2 || evs[i].Revision >= r4 {
 				t.Errorf("revision of the deletion = %d, want between %d and %d", evs[i].Revision, r2, r4)
 			}

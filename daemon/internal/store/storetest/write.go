@@ -88,7 +88,7 @@ func identitySurvives(t *testing.T, s store.Store) {
 	forged.UID = "11111111-1111-4111-8111-111111111111"
 	forged.CreationTimestamp = api.Time{Time: time.Unix(1, 0).UTC()}
 	forged.Labels = map[string]string{"k": "v"}
-	r = mustPut(t, s, forged, store.At(r))
+	mustPut(t, s, forged, store.At(r))
 	check := func(after string) {
 		t.Helper()
 		got := mustGet(t, s, set("a").Key()).Metadata()

@@ -4,6 +4,7 @@ package embedded_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -51,18 +52,20 @@ func (f files) restore(t *testing.T, dir string) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, b, 0o600); err != nil {
+		if err := os.WriteFile(path, b[:used(b)], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(path, int64(len(b))); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 // content is all objects of a store, encoded; an Unreadable is just that.
-func content(t *testing.T, s *etcd.Store) (map[string]string, error) {
-	t.Helper()
+func content(ctx context.Context, s *etcd.Store) (map[string]string, error) {
 	all := map[string]string{}
 	for _, k := range []api.Kind{api.KindGlobalNetworkSet, api.KindTier, api.KindGlobalNetworkPolicy} {
-		objs, _, err := s.List(testContext(t), k, store.ListOptions{})
+		objs, _, err := s.List(ctx, k, store.ListOptions{})
 		if err != nil {
 			return nil, err
 		}
@@ -73,7 +76,7 @@ func content(t *testing.T, s *etcd.Store) (map[string]string, error) {
 			}
 			b, err := api.EncodeStored(o)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
 			all[o.Key().String()] = string(b)
 		}
@@ -107,7 +110,7 @@ func fill(t *testing.T, s *etcd.Store) map[string]string {
 			}
 		}
 	}
-	all, err := content(t, s)
+	all, err := content(testContext(t), s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,23 +134,29 @@ func outcome(t *testing.T, p place, want map[string]string, what string) string 
 		all map[string]string
 		err error
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	answered := make(chan result, 1)
 	go func() {
-		s, err := etcd.Open(etcd.Config{Endpoints: []string{"unix://" + p.socket}, Checksums: true, RequestTimeout: 20 * time.Second})
+		defer close(answered)
+		s, err := etcd.Open(etcd.Config{Endpoints: []string{"unix://" + p.socket}, Checksums: true})
 		if err != nil {
 			answered <- result{nil, err}
 			return
 		}
 		defer s.Close()
-		all, err := content(t, s)
+		all, err := content(ctx, s)
 		answered <- result{all, err}
+	}()
+	defer func() {
+		cancel()
+		for range answered {
+		}
 	}()
 	select {
 	case err := <-ended:
 		if err == nil {
 			t.Fatalf("%s: server ended without an error: %s", what, out.String())
 		}
-		// A client that waits for a dead server is of no further interest.
 		if !strings.Contains(out.String(), "damaged") {
 			t.Logf("%s: refused by etcd itself: %.300s", what, out.String())
 		}
@@ -296,7 +305,7 @@ func TestRun_FlippedWhileServing(t *testing.T) {
 		if _, err := f.WriteAt([]byte{b[off] ^ mask}, int64(off)); err != nil {
 			t.Fatal(err)
 		}
-		all, err := content(t, s)
+		all, err := content(testContext(t), s)
 		if err != nil {
 			t.Fatalf("byte %d: %v", off, err)
 		}
@@ -356,7 +365,7 @@ func TestRun_DamageCanBeAccepted(t *testing.T) {
 	}
 	accepted := supervise(t, p, func(c *embedded.SupervisorConfig) { c.Env = p.env("TEST_ACCEPT=1") })
 	accepted.ready()
-	got, err := content(t, accepted.open(t))
+	got, err := content(testContext(t), accepted.open(t))
 	if err != nil {
 		t.Fatal(err)
 	}

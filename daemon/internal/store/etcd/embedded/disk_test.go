@@ -240,7 +240,7 @@ func TestRun_CompactionKeepsTheSeal(t *testing.T) {
 	if st := r.ready(); st.Restarts > 0 || st.LastError != "" {
 		t.Errorf("state after a stop = %+v, want a start without trouble", st)
 	}
-	got, err := content(t, r.open(t))
+	got, err := content(testContext(t), r.open(t))
 	if err != nil {
 		t.Fatal(err)
 	}

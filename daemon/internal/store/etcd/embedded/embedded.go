@@ -240,7 +240,7 @@ func etcdConfig(cfg Config, stopping *atomic.Bool) *embed.Config {
 	c.InitialClusterToken = rand.Text()
 	c.StrictReconfigCheck = true
 	// Alone, it elects itself: a short timeout only makes starting faster.
-	c.TickMs, c.ElectionMs = 20, 100
+	c.TickMs, c.ElectionMs = 50, 250
 	c.QuotaBackendBytes = cfg.QuotaBytes
 	// The guard compacts, because it has to know when.
 	c.AutoCompactionRetention = "0"

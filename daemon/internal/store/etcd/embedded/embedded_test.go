@@ -216,7 +216,7 @@ func TestSupervisor_KilledUnderLoad(t *testing.T) {
 	r := supervise(t, newPlace(t), nil)
 	r.ready()
 	s := r.open(t)
-	ctx, cancel := context.WithCancel(testContext(t))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute+time.Duration(*killsFlag)*5*time.Second)
 	defer cancel()
 
 	const writers = 3

@@ -44,8 +44,8 @@ type guard struct {
 	past []revisionAt
 	// alarmed is why writes are refused, or empty.
 	alarmed string
-	freed   time.Time // when space was last made under a full quota
-	warned  bool      // about the quota
+	freed   revisionAt // when space was last made under a full quota
+	warned  bool       // about the quota
 	// damaged is what made run give up.
 	damaged error
 }
@@ -126,13 +126,12 @@ func (g *guard) makeRoom(ctx context.Context) bool {
 	if be.Size() < room {
 		return true
 	}
-	if time.Since(g.freed) < 10*time.Second {
-		return false
+	rev := g.server.KV().Rev()
+	if rev < 2 || rev == g.freed.rev && time.Since(g.freed.at) < time.Minute {
+		return false // nothing was deleted since
 	}
-	g.freed = time.Now()
-	if rev := g.server.KV().Rev(); rev > 1 {
-		g.compact(ctx, rev)
-	}
+	g.freed = revisionAt{time.Now(), rev}
+	g.compact(ctx, rev)
 	be.ForceCommit()
 	if be.SizeInUse() >= room {
 		return false

@@ -54,8 +54,8 @@ type SupervisorConfig struct {
 	// 10 s.
 	StopGrace time.Duration
 	// RestartAfter is the least time between two starts when it keeps dying;
-	// it doubles up to a minute. The first restart after a time of answering
-	// is at once. Default 5 s.
+	// it doubles up to a minute. The first restart is at once, and so is each
+	// after it has answered for that long. Default 5 s.
 	RestartAfter time.Duration
 }
 
@@ -116,6 +116,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		return errors.New("store: no command to start it with")
 	}
 	wait := time.Duration(0) // before the next start
+	quick := true            // one restart may be at once
 	for first := true; ; first = false {
 		timer := time.NewTimer(wait)
 		select {
@@ -132,10 +133,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		// At once after it had answered for a while; else slower and slower.
+		// At once after it had answered; but if that was not for long, only
+		// once, then slower and slower.
 		switch ran := time.Since(begin); {
-		case answered && ran >= s.cfg.RestartAfter:
-			wait = 0
+		case answered && (quick || ran >= s.cfg.RestartAfter):
+			wait, quick = 0, ran >= s.cfg.RestartAfter
 		case wait == 0:
 			wait = max(s.cfg.RestartAfter-ran, 0)
 		default:
@@ -217,6 +219,9 @@ func (s *Supervisor) explain(err error, tail *tailWriter) error {
 	full := strings.Contains(strings.ToLower(strings.Join(last, "\n")), "no space left on device")
 	if full || statErr == nil && sp.free < 1<<20 {
 		return fmt.Errorf("store: disk is full: %s has %d bytes free; make room there (%w)", s.cfg.DataDir, sp.free, err)
+	}
+	if strings.HasPrefix(strings.Join(last, "\n"), "unexpected fault address") {
+		return fmt.Errorf("store: %w: reading %s ended in a memory fault (%w)", ErrDamaged, s.cfg.DataDir, err)
 	}
 	// Whoever was killed did not write why.
 	if len(last) == 0 || strings.HasPrefix(err.Error(), "signal:") {
