@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -296,8 +297,8 @@ func (w *words) checkCall(t *testing.T, place string, call []string) {
 	case "ripstop", "ripstopd", "ripstop-server":
 		command, help := w.helpOf(t, call)
 		for _, word := range call[1:] {
-			if flag, _, _ := strings.Cut(word, "="); strings.HasPrefix(flag, "-") && flag != "-" && !hasFlag(help, flag) {
-				t.Errorf("%s: %s has no flag %s", place, command, flag)
+			if name, _, _ := strings.Cut(word, "="); strings.HasPrefix(name, "-") && name != "-" && !hasFlag(help, name) {
+				t.Errorf("%s: %s has no flag %s", place, command, name)
 			}
 		}
 	case "make":
@@ -309,8 +310,8 @@ func (w *words) checkCall(t *testing.T, place string, call []string) {
 	}
 }
 
-func hasFlag(help, flag string) bool {
-	return regexp.MustCompile(`(?m)^ .*` + regexp.QuoteMeta(flag) + `\b`).MatchString(help)
+func hasFlag(help, name string) bool {
+	return regexp.MustCompile(`(?m)^ .*` + regexp.QuoteMeta(name) + `\b`).MatchString(help)
 }
 
 var (
@@ -353,8 +354,8 @@ func TestDocs_NamesExist(t *testing.T) {
 				checked++
 				switch {
 				case flagSpan.MatchString(span):
-					if flag, _, _ := strings.Cut(span, "="); !hasFlag(all, flag) {
-						t.Errorf("%s: no program has the flag %s", place, flag)
+					if name, _, _ := strings.Cut(span, "="); !hasFlag(all, name) {
+						t.Errorf("%s: no program has the flag %s", place, name)
 					}
 				case metricSpan.MatchString(span):
 					if name := metricSpan.FindStringSubmatch(span)[1]; !w.metrics[name] {
@@ -365,6 +366,10 @@ func TestDocs_NamesExist(t *testing.T) {
 						t.Errorf("%s: there is no %s", place, span)
 					}
 				case span == "ripstop-server":
+				case strings.HasPrefix(span, "-bench-"):
+					if flag.Lookup(span[1:]) == nil {
+						t.Errorf("%s: the tests have no flag %s", place, span)
+					}
 				case keySpan.MatchString(span):
 					k := keySpan.FindStringSubmatch(span)
 					if name := k[1] + k[2]; !w.keys[name] && !w.fields[name] && !slices.Contains(dashed, name) {

@@ -60,6 +60,17 @@
 // Of other verbs (Jump, Goto, Return, Log, SetMark) no way is the safe one;
 // they are kept, and OverSize names the set so that the planner can react.
 //
+// # Limits
+//
+// FromHost is "no input interface", which holds in postrouting too: the kernel
+// hands the interface of forwarded unicast packets on (measured on 6.18), but
+// not that of multicast packets which it routes. A packet in which the kernel
+// finds no transport protocol (a broken chain of IPv6 extension headers)
+// matches neither Protocol nor NotProtocol; the verdict that ends each base
+// chain has no match. A change of one element of an interval set costs the
+// kernel (6.18) time in proportion to the whole set, 35 ms at 100,000; of a
+// hash set it does not.
+//
 // # Names
 //
 // In the kernel all names begin with "rs-": chains and sets rs-<name>,
