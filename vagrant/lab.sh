@@ -41,7 +41,7 @@ spawn() { # NAME COMMAND...: in the background, log and pid kept in $LAB
 wait_for() { # NAME WHAT COMMAND...: until COMMAND succeeds, NAME has ended, or 20 s have gone
   local name=$1 what=$2
   for _ in $(seq 200); do
-    "${@:3}" >/dev/null 2>&1 && return
+    ("${@:3}") >/dev/null 2>&1 && return
     alive "$name" || { say "$what ended; the end of its log:"; tail -n 20 "$LAB/$name.log" >&2; return 1; }
     sleep 0.1
   done
@@ -71,8 +71,9 @@ up() {
   for p in ripstop ripstopd ripstop-server; do
     [ -x "$bin/$p" ] || { say "there is no $bin/$p: run 'make build' first"; exit 1; }
   done
-  if [ -e "$LAB" ]; then echo "A laboratory is there already; it is removed first."; down; fi
   trap 'say "it could not be built; what was begun is removed"; down' EXIT
+  trap 'exit 130' INT; trap 'exit 143' TERM
+  if [ -e "$LAB" ]; then echo "A laboratory is there already; it is removed first."; down; fi
   mkdir -p "$LAB"; chmod 750 "$LAB"
 
   echo "Building three hosts on a bridge:"
@@ -93,7 +94,7 @@ up() {
       --etcd-endpoints "unix://$LAB/server/etcd.sock" --run-dir "$LAB/$h" --state-dir "$LAB/$h-state" --metrics-address ''
   done
   for h in web db; do wait_for "$h" "ripstopd on $h" agent_ready "$h"; done
-  trap - EXIT
+  trap - EXIT INT TERM
   echo "The laboratory is up. Logs are in $LAB."
 }
 

@@ -166,7 +166,11 @@ func (a *app) listJudged(ctx context.Context, c *client.Client) ([]api.Object, e
 		}
 		for _, o := range objs {
 			if u, bad := o.(*api.Unreadable); bad {
-				fmt.Fprintf(a.Err, "warning: %s cannot be read; judged by what is enforced instead: %v\n", u.Key(), u.Err)
+				by := "as if it were not there"
+				if u.Salvaged != nil {
+					by = "by what can be made of it"
+				}
+				fmt.Fprintf(a.Err, "warning: %s cannot be read; judged %s, though hosts that have read it before keep that version (see ripstop status): %v\n", u.Key(), by, u.Err)
 			}
 		}
 		all = append(all, objs...)

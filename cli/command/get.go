@@ -86,6 +86,9 @@ func wrapped(list string, indent int) string {
 func kindNamed(cmd *cobra.Command, name string) (api.Descriptor, error) {
 	d, ok := api.DescriptorByName(name)
 	if !ok {
+		if near := api.NearestKind(name); near != "" {
+			return d, usage(cmd, "%s: there is no kind %q; did you mean %s?", cmd.Name(), name, near)
+		}
 		return d, usage(cmd, "%s: there is no kind %q; there are %s", cmd.Name(), name, kindList())
 	}
 	return d, nil

@@ -165,9 +165,13 @@ func noArgs(cmd *cobra.Command, args []string) error {
 // connect is a client of the server. It does not dial yet.
 func (a *app) connect(cmd *cobra.Command, builtins bool) (*client.Client, error) {
 	c, err := client.New(client.Config{
-		Server:    a.cfg.Server,
-		Builtins:  builtins,
-		OnWarning: func(text string) { fmt.Fprintf(a.Err, "warning: %s\n", text) },
+		Server:   a.cfg.Server,
+		Builtins: builtins,
+		OnWarning: func(text string) {
+			if !strings.Contains(text, ": the stored value cannot be read: ") { // commands say it themselves
+				fmt.Fprintf(a.Err, "warning: %s\n", text)
+			}
+		},
 	})
 	if err != nil {
 		return nil, usage(cmd, "--server: %w", err)

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -24,8 +25,10 @@ import (
 //	a protocol whose name is not known
 //	an IP version other than 4 and 6
 //	icmp, notICMP                        without protocol ICMP or ICMPv6, or
-//	                                     with a code but no type
-//	ports given by number                without a protocol that has ports
+//	                                     with a code but no type, or with a
+//	                                     number that is not 0 to 255
+//	ports given by number                without a protocol that has ports, or
+//	                                     a range in the wrong order
 //	http, services                       always, until something enforces them
 type rule struct {
 	action      api.Action
@@ -116,12 +119,12 @@ func (n *rule) ipVersion(r api.Rule) {
 }
 
 func (n *rule) protocol(r api.Rule) {
-	if r.Protocol != nil {
-		want := r.Protocol.Number()
+	want := protocolOf(r)
+	if r.Protocol != nil && want == 0 {
+		n.breaks("protocol " + strconv.Quote(r.Protocol.Name) + " is not known")
+	}
+	if want != 0 {
 		switch want {
-		case 0:
-			n.breaks("protocol " + strconv.Quote(r.Protocol.Name) + " is not known")
-			return
 		case protoICMP:
 			n.needsFamily(4, "ICMP is of IPv4 only")
 		case protoICMPv6:
@@ -171,6 +174,10 @@ func (n *rule) icmp(r api.Rule) {
 			n.breaks("an ICMP code needs a type")
 			continue
 		}
+		if !isByte(fields.Type) || !isByte(fields.Code) {
+			n.breaks("ICMP types and codes are 0 to 255")
+			continue
+		}
 		negated := fields == r.NotICMP
 		n.needs(func(_ *World, f Flow) string {
 			same := int(f.ICMPType) == *fields.Type && (fields.Code == nil || int(f.ICMPCode) == *fields.Code)
@@ -185,6 +192,8 @@ func (n *rule) icmp(r api.Rule) {
 		})
 	}
 }
+
+func isByte(n *int) bool { return n == nil || *n >= 0 && *n <= 255 }
 
 // side adds the conditions on the source or the destination.
 func (n *rule) side(side string, e api.EntityRule, r api.Rule, of api.Key) {
@@ -216,8 +225,8 @@ func (n *rule) side(side string, e api.EntityRule, r api.Rule, of api.Key) {
 }
 
 func (n *rule) nets(side string, e api.EntityRule) {
-	if nets, bad := parseNets(e.Nets); bad != "" {
-		n.breaks(side + " net " + strconv.Quote(bad) + " cannot be read")
+	if nets, err := parseNets(e.Nets); err != nil {
+		n.breaks(side + " " + err.Error())
 	} else if len(nets) > 0 {
 		n.needs(func(_ *World, f Flow) string {
 			if a := f.address(side); !inAny(nets, a) {
@@ -226,9 +235,9 @@ func (n *rule) nets(side string, e api.EntityRule) {
 			return ""
 		})
 	}
-	not, bad := parseNets(e.NotNets)
-	if bad != "" {
-		n.breaks(side + " net " + strconv.Quote(bad) + " cannot be read")
+	not, err := parseNets(e.NotNets)
+	if err != nil {
+		n.breaks(side + " " + err.Error())
 		return
 	}
 	if len(not) == 0 {
@@ -256,6 +265,10 @@ func (n *rule) ports(side string, e api.EntityRule, r api.Rule, positive *select
 		}
 		if !hasPorts(protocol) && slices.ContainsFunc(ports, func(p api.Port) bool { return p.Name == "" }) {
 			n.breaks("ports given by number need a protocol that has ports")
+			return
+		}
+		if slices.ContainsFunc(ports, func(p api.Port) bool { return p.Min > p.Max }) {
+			n.breaks("a range of " + side + " ports is in the wrong order")
 			return
 		}
 		n.needs(func(w *World, f Flow) string {
@@ -346,16 +359,16 @@ func (w *World) isNamedPort(name string, s *selector.Selector, f Flow, side stri
 	})
 }
 
-// parseNets reads all nets, or gives the first that cannot be read.
-func parseNets(texts []string) (nets []netip.Prefix, bad string) {
+// parseNets reads all nets, or names the first that cannot be read.
+func parseNets(texts []string) (nets []netip.Prefix, err error) {
 	for _, t := range texts {
 		p, ok := parseNet(t)
 		if !ok {
-			return nil, t
+			return nil, fmt.Errorf("net %q cannot be read", t)
 		}
 		nets = append(nets, p)
 	}
-	return nets, ""
+	return nets, nil
 }
 
 // oneFamily tells whether all nets are of one family, and of which.

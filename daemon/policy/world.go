@@ -188,11 +188,16 @@ func policySelector(of api.Key, spec api.PolicySpec) (*selector.Selector, error)
 		parts = append(parts, selector.Has(api.LabelNamespace), of)
 	}
 	if spec.ServiceAccountSelector != "" {
-		of, err := serviceAccountSelector(spec.ServiceAccountSelector)
+		account, err := serviceAccountSelector(spec.ServiceAccountSelector)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, of)
+		parts = append(parts, account)
+		if !namespaced(of) && spec.Selector != "" {
+			// Beside it, all() in a global policy's selector means all that
+			// have a service account, as in Calico.
+			parts[0] = own.Replace(selector.Has(api.LabelServiceAccount), nil)
+		}
 	}
 	return selector.And(parts...), nil
 }

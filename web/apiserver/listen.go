@@ -77,6 +77,9 @@ type socket struct {
 	once sync.Once
 }
 
+// Addr is the socket at the path that clients use.
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
 // Close stops listening, removes the socket and releases the lock.
 func (s *socket) Close() error {
 	err := net.ErrClosed

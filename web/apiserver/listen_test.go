@@ -38,6 +38,9 @@ func TestListen_ModesAndCleanUp(t *testing.T) {
 			t.Errorf("socket belongs to %d:%d, want 0:%d", st.Uid, st.Gid, gid)
 		}
 	}
+	if got := l.Addr().String(); got != path {
+		t.Errorf("Addr: %q, want %q", got, path)
+	}
 	if err := l.Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}

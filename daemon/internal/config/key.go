@@ -3,6 +3,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -139,7 +140,8 @@ func checkRunDir(v string) error {
 	if err := checkPath(v); err != nil {
 		return err
 	}
-	if longest := len(filepath.Join(v, "agent.sock")); longest > 107 {
+	// The API's socket is made under this name and then moved.
+	if longest := len(filepath.Join(v, "api.sock.new")); longest > 107 {
 		return fmt.Errorf("%q is too long for the name of a socket by %d bytes: use a shorter path", v, longest-107)
 	}
 	return nil
@@ -181,12 +183,13 @@ func checkLoopback(v string) error {
 }
 
 func checkEndpoints(v string) error {
+	var faults []error
 	for _, e := range splitList(v) {
 		if _, _, err := endpointHostPort(e); err != nil {
-			return err
+			faults = append(faults, err)
 		}
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // endpointHostPort gives host and port of an endpoint's URL. The host of a

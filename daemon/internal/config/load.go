@@ -71,7 +71,7 @@ type values struct {
 // at once.
 func load(keys []Key, flags *pflag.FlagSet, environ []string) (*values, error) {
 	v := &values{keys: keys, viper: viper.New()}
-	var faults []error
+	faults := extraArguments(keys, flags)
 	env, err := readEnviron(keys, environ)
 	faults = append(faults, err)
 	lines, err := v.readFile(flags)
@@ -102,6 +102,19 @@ func load(keys []Key, flags *pflag.FlagSet, environ []string) (*values, error) {
 		}
 	}
 	return v, errors.Join(faults...)
+}
+
+// extraArguments refuses what is neither a flag nor a flag's value: cleanup
+// without its dashes must not start an agent.
+func extraArguments(keys []Key, flags *pflag.FlagSet) (faults []error) {
+	for _, a := range flags.Args() {
+		hint := ""
+		if slices.ContainsFunc(keys, func(k Key) bool { return k.Name == a }) {
+			hint = ": did you mean --" + a + "?"
+		}
+		faults = append(faults, fmt.Errorf("argument %q is not expected, only flags are%s", a, hint))
+	}
+	return faults
 }
 
 // text is a value as text.
@@ -184,7 +197,7 @@ func readAll(path string) ([]byte, error) {
 func parseFile(path string, b []byte, keys []Key) (map[string]any, map[string]int, error) {
 	var root yaml.Node
 	if err := yaml.Unmarshal(b, &root); err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", path, err)
+		return nil, nil, notYAML(path, err)
 	}
 	doc, lines := map[string]any{}, map[string]int{}
 	if len(root.Content) == 0 || root.Content[0].Tag == "!!null" {
@@ -218,6 +231,18 @@ func parseFile(path string, b []byte, keys []Key) (map[string]any, map[string]in
 		doc[name], lines[name] = text, line
 	}
 	return doc, lines, errors.Join(faults...)
+}
+
+// notYAML is a syntax error with its place: the library says "yaml: line 2:
+// what".
+func notYAML(path string, err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if line, what, ok := strings.Cut(rest, ": "); ok {
+			return fmt.Errorf("%s:%s: not YAML: %s", path, line, what)
+		}
+	}
+	return fmt.Errorf("%s: not YAML: %s", path, text)
 }
 
 // findKey finds a key of the file, or says what is wrong with its name.

@@ -21,7 +21,8 @@ const loopback = "lo"
 
 // resolve decides which endpoint governs which interface. An endpoint claims
 // the interface it names, there or not yet there, or, naming none, those that
-// hold one of its expectedIPs. Of several claims the lowest name wins. A
+// hold one of its expectedIPs, bar loopback: an address of the host that is
+// kept there is not reached by way of it. Of several claims the lowest name wins. A
 // wildcard endpoint (the lowest name of several) takes the interfaces that
 // nobody claims, bar loopback, excluded and workload interfaces.
 func (p *Planner) resolve() {
@@ -40,7 +41,7 @@ func (p *Planner) resolve() {
 			}
 		case "":
 			for iface, i := range p.interfaces {
-				if holdsOneOf(i, ep.ExpectedIPs) {
+				if iface != loopback && holdsOneOf(i, ep.ExpectedIPs) {
 					claim(iface, name)
 				}
 			}
@@ -129,7 +130,7 @@ func (p *Planner) planDispatch() {
 }
 
 func (p *Planner) planMap(h hooking) {
-	for _, suffix := range []string{"", "/nat"} {
+	for _, suffix := range []string{"", natSuffix} {
 		name := dispatchMaps[h.prefix] + suffix
 		id := ruleset.ID{Kind: ruleset.KindDispatch, Name: name}
 		entries := map[string]ruleset.Entry{}
@@ -179,7 +180,7 @@ func (p *Planner) hasChain(name string) bool {
 func (p *Planner) wantBase(name string, hook ruleset.Hook, priority int, dispatch ruleset.Verb, h hooking, only ruleset.Match, first []ruleset.Rule) {
 	suffix := ""
 	if hook == ruleset.HookPostrouting && p.natVariant(h) {
-		suffix = "/nat"
+		suffix = natSuffix
 	}
 	rules := []ruleset.Rule{{
 		Match:  ruleset.Match{CtState: ruleset.CtEstablished | ruleset.CtRelated},

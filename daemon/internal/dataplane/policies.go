@@ -35,7 +35,7 @@ func (p *Planner) planPolicies() {
 			name := policyChain(k, d)
 			if pol == nil {
 				p.unwantChain(name)
-				p.unwantChain(name + "/nat")
+				p.unwantChain(name + natSuffix)
 				continue
 			}
 			list := pol.Ingress
@@ -86,14 +86,14 @@ func (p *Planner) planProfiles() {
 			chain := profileChain(name, d)
 			if pro == nil {
 				p.unwantChain(chain)
-				p.unwantChain(chain + "/nat")
+				p.unwantChain(chain + natSuffix)
 				continue
 			}
 			list := pro.Ingress
 			if d == api.Egress {
 				list = pro.Egress
 			}
-			p.wantVariants(chain, list, origin{kind: "pro", name: name, direction: d}, d)
+			p.wantVariants(chain, list, origin{kind: kindProfile, name: name, direction: d}, d)
 		}
 	}
 	clear(p.dirtyProfiles)
@@ -106,6 +106,6 @@ func (p *Planner) wantVariants(name string, list []intent.Rule, o origin, d api.
 		p.wantChain(name+v.suffix, &ruleset.Chain{Rules: p.policyRules(list, o, v.deny)})
 	}
 	if len(vs) == 1 {
-		p.unwantChain(name + "/nat")
+		p.unwantChain(name + natSuffix)
 	}
 }

@@ -21,6 +21,9 @@ type origin struct {
 	direction api.PolicyType
 }
 
+// kindProfile is the short kind of profiles.
+const kindProfile = "pro"
+
 // String is "gnp/web ingress" or "np/prod/db egress".
 func (o origin) String() string {
 	name := o.name
@@ -34,6 +37,10 @@ func policyOrigin(k api.Key, tier string, d api.PolicyType) origin {
 	kind := map[api.Kind]string{api.KindGlobalNetworkPolicy: "gnp", api.KindNetworkPolicy: "np"}[k.Kind]
 	return origin{tier: tier, kind: kind, namespace: k.Namespace, name: k.Name, direction: d}
 }
+
+// natSuffix ends the names of second renderings. Nothing that a tier, policy
+// or endpoint can be called makes a name of it.
+const natSuffix = "//nat"
 
 // variant is one rendering of the chains that judge egress. Where a packet
 // can be refused only by dropping it (postrouting), a second rendering is
@@ -50,7 +57,7 @@ func (p *Planner) variants(d api.PolicyType) []variant {
 	if d == api.Ingress {
 		return []variant{{deny: ruleset.Reject}}
 	}
-	return []variant{{deny: ruleset.Reject}, {suffix: "/nat", deny: ruleset.Drop}}
+	return []variant{{deny: ruleset.Reject}, {suffix: natSuffix, deny: ruleset.Drop}}
 }
 
 // policyRules renders a list of rules of a policy or profile.
@@ -77,6 +84,9 @@ func (p *Planner) action(a api.Action, o origin, deny ruleset.Verb) ruleset.Acti
 	case api.Deny:
 		return ruleset.Action{Verb: deny}
 	case api.Pass:
+		if o.kind == kindProfile { // on to the next profile; no tier looks at the mark
+			return ruleset.Action{Verb: ruleset.Return}
+		}
 		return ruleset.Action{Verb: ruleset.Goto, Target: chainPass}
 	case api.Log:
 		s := p.settings

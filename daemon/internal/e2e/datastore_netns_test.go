@@ -114,6 +114,7 @@ func TestNetnsDatastoreAway_TheSnapshotIsEnforcedAndMissedDeletionsAreCaughtUp(t
 // away no packet is judged wrongly, the log is not flooded and the agent does
 // next to nothing; what was written meanwhile is then in force soon.
 func TestNetnsDatastoreAway_OutageIsQuietAndReturnIsFast(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t, true, sets(0, 1000)+allowTCP("early", 7000))
 	g.valve.shut()
 	lines, cpu, began := g.agent.lines(), g.agent.cpu(t), time.Now()

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -81,8 +82,82 @@ func allowedByPolicy(w *policy.World, p probe) (bool, policy.Decision) {
 
 // allowedByEval is the interpreter's verdict on the plan.
 func allowedByEval(s *ruleset.State, p probe) (bool, ruleset.Trace) {
-	v, trace := s.Eval(p.hook, p.packet)
+	v, trace := evaluated(s, p)
 	return v == ruleset.Accepted, trace
+}
+
+// evaluated takes a packet through the hooks that it passes: what the host
+// sends, and what it forwards, passes postrouting too.
+func evaluated(s *ruleset.State, p probe) (ruleset.Verdict, ruleset.Trace) {
+	first := p.packet
+	if p.before != "" && p.hook == ruleset.HookOutput {
+		first.Out = p.before
+	}
+	v, trace := s.Eval(p.hook, first)
+	if v != ruleset.Accepted || p.hook == ruleset.HookInput {
+		return v, trace
+	}
+	after := p.packet
+	after.Mark = trace.Mark
+	v, second := s.Eval(ruleset.HookPostrouting, after)
+	second.Logged = append(trace.Logged, second.Logged...)
+	if p.hook != ruleset.HookOutput || !p.packet.DNATed {
+		second.Chain, second.Rule, second.Comment = trace.Chain, trace.Rule, trace.Comment
+	}
+	return v, second
+}
+
+// disagreement compares all that the two accounts say of a packet: whether it
+// passes, how it is refused, which rule decided, whether it is logged, and
+// what becomes of its mark. Empty: they agree.
+func disagreement(objs []api.Object, w *policy.World, s *ruleset.State, p probe) string {
+	d := w.Evaluate(p.flow())
+	v, trace := evaluated(s, p)
+	want := ruleset.Accepted
+	if d.Verdict == policy.Deny {
+		want = ruleset.Dropped
+		if rejects(objs) && d.Reason != policy.ReasonInvalid && !(p.hook == ruleset.HookOutput && p.packet.DNATed) {
+			want = ruleset.Rejected
+		}
+	}
+	switch {
+	case v != want:
+		return fmt.Sprintf("policy wants it %s, the plan has it %s", want, v)
+	case v == ruleset.Accepted && trace.Mark != p.packet.Mark && trace.Mark != p.packet.Mark&^dataplane.MarkPass:
+		return fmt.Sprintf("the mark was %#x and is %#x", p.packet.Mark, trace.Mark)
+	}
+	if by := decidedBy(d); by != "" && by != trace.Comment && !(p.hook == ruleset.HookForward && v == ruleset.Accepted) {
+		return fmt.Sprintf("policy decides by %q, the plan by %q", by, trace.Comment)
+	}
+	logs := 0
+	for _, step := range d.Steps {
+		if step.Matched && step.RuleIndex >= 0 && step.Outcome == policy.Continues {
+			logs++
+		}
+	}
+	if logs > len(trace.Logged) || logs == 0 && len(trace.Logged) > 0 {
+		return fmt.Sprintf("policy logs it %d times, the plan %d times", logs, len(trace.Logged))
+	}
+	return ""
+}
+
+// rejects tells whether denied packets are to be answered.
+func rejects(objs []api.Object) bool {
+	for _, o := range objs {
+		if f, ok := o.(*api.FelixConfiguration); ok && f.Name == "default" {
+			return f.Spec.NftablesFilterDenyAction == "Reject"
+		}
+	}
+	return false
+}
+
+// decidedBy is the comment of the rule that policy says decided; empty: none.
+func decidedBy(d policy.Decision) string {
+	short := map[api.Kind]string{api.KindGlobalNetworkPolicy: "gnp/", api.KindNetworkPolicy: "np/", api.KindProfile: "pro/"}[d.Policy.Kind]
+	if short == "" || d.RuleIndex < 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s%s %s %d", short, d.Policy.Name, strings.ToLower(string(d.Direction)), d.RuleIndex)
 }
 
 func text(objs []api.Object) string {
@@ -101,7 +176,7 @@ func text(objs []api.Object) string {
 // TestDifferential_PolicyAgreesWithPlan: the reference semantics and the
 // planned ruleset say the same of random resources and boundary packets.
 func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
-	g := generator{newRand(t)}
+	g := generator{Rand: newRand(t)}
 	rounds, each := 3000, 150
 	if testing.Short() {
 		rounds = 300
@@ -112,14 +187,12 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 		w, s := worldOf(objs), planned(objs)
 		for range each {
 			p := g.probe()
-			want, _ := allowedByPolicy(w, p)
-			got, _ := allowedByEval(s, p)
-			if want {
+			if want, _ := allowedByPolicy(w, p); want {
 				allowed++
 			} else {
 				denied++
 			}
-			if want != got {
+			if disagreement(objs, w, s, p) != "" {
 				reportSmallest(t, objs, p)
 				return
 			}
@@ -131,12 +204,10 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 func reportSmallest(t *testing.T, objs []api.Object, p probe) {
 	t.Helper()
 	objs = shrink(objs, func(objs []api.Object) bool {
-		a, _ := allowedByPolicy(worldOf(objs), p)
-		b, _ := allowedByEval(planned(objs), p)
-		return a != b
+		return disagreement(objs, worldOf(objs), planned(objs), p) != ""
 	})
 	want, d := allowedByPolicy(worldOf(objs), p)
 	got, trace := allowedByEval(planned(objs), p)
-	t.Errorf("hook %s packet %+v\npolicy: allowed=%v\n  %s\nplan: allowed=%v at chain %s rule %d (%s)\nsmallest picture:\n%s\nplan:\n%s",
-		p.hook, p.packet, want, strings.Join(d.Sentences(), "\n  "), got, trace.Chain, trace.Rule, trace.Comment, text(objs), planned(objs))
+	t.Errorf("hook %s packet %+v\n%s\npolicy: allowed=%v\n  %s\nplan: allowed=%v at chain %s rule %d (%s)\nsmallest picture:\n%s\nplan:\n%s",
+		p.hook, p.packet, disagreement(objs, worldOf(objs), planned(objs), p), want, strings.Join(d.Sentences(), "\n  "), got, trace.Chain, trace.Rule, trace.Comment, text(objs), planned(objs))
 }

@@ -25,12 +25,16 @@ import (
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
+// built is the folder that binaries has made; empty: none yet.
+var built string
+
 // binaries builds the programs once for all tests and returns their folder.
 var binaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "rsbin")
 	if err != nil {
 		return "", err
 	}
+	built = dir
 	cmd := exec.Command("go", "build", "-o", dir+"/", "./daemon/cmd/...", "./cli/ripstop")
 	cmd.Dir = "../../.."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -42,8 +46,8 @@ var binaries = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := binaries(); err == nil {
-		os.RemoveAll(dir)
+	if built != "" {
+		os.RemoveAll(built)
 	}
 	os.Exit(code)
 }

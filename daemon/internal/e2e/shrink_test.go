@@ -35,6 +35,7 @@ func shrink(objs []api.Object, fails func([]api.Object) bool) []api.Object {
 
 // shrinkOne tries every way to take one thing out of object i.
 func shrinkOne(objs []api.Object, i int, fails func([]api.Object) bool) ([]api.Object, bool) {
+	valid := objs[i].Validate() == nil // else it need not become so
 	for n := 0; ; n++ {
 		c := api.Clone(objs[i])
 		left := n
@@ -43,7 +44,7 @@ func shrinkOne(objs []api.Object, i int, fails func([]api.Object) bool) ([]api.O
 		}
 		next := slices.Clone(objs)
 		next[i] = c
-		if c.Validate() == nil && fails(next) {
+		if (!valid || c.Validate() == nil) && fails(next) {
 			return next, true
 		}
 	}

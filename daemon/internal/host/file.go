@@ -58,6 +58,26 @@ func WriteFileAtomic(path string, perm fs.FileMode, write func(io.Writer) error)
 	return SyncDir(dir)
 }
 
+// ErrLocked is returned by LockFile when another process holds the lock.
+var ErrLocked = errors.New("file is locked by another process")
+
+// LockFile makes path if it is missing (mode 0600) and locks it until the file
+// is closed or the process ends, however it ends. It does not wait.
+func LockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("locking %s: %w", path, err)
+	}
+	return f, nil
+}
+
 // SyncDir makes renames and removals in dir survive a crash.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

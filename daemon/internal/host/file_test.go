@@ -11,6 +11,26 @@ import (
 	"testing"
 )
 
+func TestLockFile_IsHeldByOneAtATime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	f, err := LockFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v, want 0600", st.Mode(), err)
+	}
+	if _, err := LockFile(path); !errors.Is(err, ErrLocked) {
+		t.Errorf("LockFile of a locked file: %v, want ErrLocked", err)
+	}
+	f.Close()
+	f, err = LockFile(path)
+	if err != nil {
+		t.Fatalf("LockFile after the lock was given back: %v", err)
+	}
+	f.Close()
+}
+
 func TestWriteFileAtomic_ReplacesTheWholeOrNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	text := func(s string) func(io.Writer) error {

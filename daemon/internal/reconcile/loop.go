@@ -303,7 +303,7 @@ func (l *Loop) tell(what string, ln lane, err error) {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		args = append(args, "stack", string(p.Stack))
 	}
-	l.cfg.Log.Error("reconcile", args...)
+	l.cfg.Log.Error("Part failed, it is tried again", args...)
 }
 
 // pause says how long nothing is due; ok is false if nothing ever is.

@@ -7,16 +7,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ripstop/ripstop/daemon/internal/host"
 )
 
 // SocketName is the name of the agent's socket in the run directory.
@@ -109,12 +111,15 @@ func writeJSON(w http.ResponseWriter, v any) {
 // ErrRunning is returned by Listen when another agent answers at the socket.
 var ErrRunning = errors.New("another ripstopd answers at this socket")
 
-// Listen makes the agent's socket in runDir: mode 0660 in a directory of 0750.
-// Only root and the agent's own user get through, whatever the mode: others
-// are cut off when they connect. A socket that nobody answers at is replaced.
+// Listen makes the agent's socket in runDir: mode 0660 in a directory of 0750,
+// which is made if it is missing; as root on a machine that has the group
+// host.AdminGroup, both belong to it. Root, the agent's own user and members
+// of the group get through, whatever the mode: others are cut off when they
+// connect. A socket that nobody answers at is replaced.
 func Listen(runDir string) (net.Listener, error) {
 	path := filepath.Join(runDir, SocketName)
-	if err := os.MkdirAll(runDir, 0o750); err != nil {
+	gid := host.GroupID(host.AdminGroup)
+	if err := makeRunDir(runDir, gid); err != nil {
 		return nil, err
 	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
@@ -133,15 +138,43 @@ func Listen(runDir string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o660); err != nil {
+	if err := own(path, gid, 0o660); err != nil {
 		l.Close()
 		return nil, err
 	}
-	return &peerListener{l.(*net.UnixListener)}, nil
+	return &peerListener{l.(*net.UnixListener), gid}, nil
 }
 
-// peerListener accepts connections of root and of our own user.
-type peerListener struct{ *net.UnixListener }
+// makeRunDir makes the directory of sockets. One that is there is left as it
+// is.
+func makeRunDir(dir string, gid int) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o750); errors.Is(err, fs.ErrExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return own(dir, gid, 0o750)
+}
+
+// own sets the mode, whatever the umask, and, as root, the group.
+func own(path string, gid int, mode fs.FileMode) error {
+	if gid >= 0 && os.Geteuid() == 0 {
+		if err := os.Lchown(path, 0, gid); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(path, mode)
+}
+
+// peerListener accepts connections of root, of our own user and of the admin
+// group.
+type peerListener struct {
+	*net.UnixListener
+	gid int // below zero: there is no such group
+}
 
 // Accept closes the connections of others and waits for the next.
 func (l *peerListener) Accept() (net.Conn, error) {
@@ -150,31 +183,16 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		uid, err := peerUID(c)
-		if err == nil && allowed(uid, uint32(os.Geteuid())) {
+		peer, err := host.PeerOf(c)
+		if err == nil && allowed(peer, uint32(os.Geteuid()), l.gid) {
 			return c, nil
 		}
 		c.Close()
 	}
 }
 
-func allowed(peer, own uint32) bool { return peer == 0 || peer == own }
-
-// peerUID asks the kernel who is at the other end (unix(7), SO_PEERCRED).
-func peerUID(c *net.UnixConn) (uint32, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *syscall.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	})
-	if err = errors.Join(err, credErr); err != nil {
-		return 0, err
-	}
-	return cred.Uid, nil
+func allowed(peer host.Peer, own uint32, gid int) bool {
+	return peer.UID == 0 || peer.UID == own || peer.In(gid)
 }
 
 // Serve serves h at l until ctx ends, gives requests two seconds to end, and

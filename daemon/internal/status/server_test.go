@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/reconcile"
 )
 
@@ -200,31 +201,24 @@ func TestListen_TakesOverADeadSocketAndLeavesALiveOne(t *testing.T) {
 	}
 }
 
-func TestPeers_OnlyRootAndOurselves(t *testing.T) {
+func TestPeers_OnlyRootOurselvesAndTheGroup(t *testing.T) {
 	for _, tc := range []struct {
-		peer, own uint32
-		want      bool
-	}{{0, 0, true}, {0, 990, true}, {990, 990, true}, {1000, 0, false}, {1000, 990, false}} {
-		if got := allowed(tc.peer, tc.own); got != tc.want {
-			t.Errorf("allowed(%d, %d) = %v, want %v", tc.peer, tc.own, got, tc.want)
+		peer host.Peer
+		own  uint32
+		gid  int
+		want bool
+	}{
+		{host.Peer{UID: 0}, 0, -1, true},
+		{host.Peer{UID: 0}, 990, -1, true},
+		{host.Peer{UID: 990, GID: 990}, 990, -1, true},
+		{host.Peer{UID: 1000, GID: 1000}, 0, -1, false},
+		{host.Peer{UID: 1000, GID: 1000}, 990, 77, false},
+		{host.Peer{UID: 1000, GID: 77}, 0, 77, true},
+		{host.Peer{UID: 1000, GID: 1000, Groups: []uint32{5, 77}}, 0, 77, true},
+		{host.Peer{UID: 1000, GID: 1000, Groups: []uint32{5, 78}}, 0, 77, false},
+	} {
+		if got := allowed(tc.peer, tc.own, tc.gid); got != tc.want {
+			t.Errorf("allowed(%+v, %d, %d) = %v, want %v", tc.peer, tc.own, tc.gid, got, tc.want)
 		}
-	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "s"), Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	s, err := l.AcceptUnix()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if uid, err := peerUID(s); err != nil || uid != uint32(os.Geteuid()) {
-		t.Errorf("peerUID = %d, %v, want our own", uid, err)
 	}
 }

@@ -172,7 +172,7 @@ func (w *Watcher) Run(ctx context.Context, sink Sink) error {
 		switch {
 		case errors.Is(err, errRelist), errors.Is(err, store.ErrCompacted):
 			most = relistMax // the store answers
-		case failures > 0: // once is a hiccup, twice is away
+		case failures > 0 || !w.state.Live: // once is a hiccup, twice is away
 			if err := w.phase(ctx, sink, Waiting, err); err != nil {
 				return err
 			}
@@ -261,7 +261,11 @@ func (w *Watcher) send(ctx context.Context, sink Sink, got *picture, diff []api.
 func (w *Watcher) list(ctx context.Context) (*picture, []api.Event, error) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
-	first, revision, err := w.cfg.Store.List(ctx, api.KindClusterInformation, store.ListOptions{})
+	// A store that is away is not waited for as long as one that has much to
+	// tell.
+	soon, done := context.WithTimeout(ctx, probeTimeout)
+	first, revision, err := w.cfg.Store.List(soon, api.KindClusterInformation, store.ListOptions{})
+	done()
 	if err != nil {
 		return nil, nil, w.listError(ctx, api.KindClusterInformation, err)
 	}

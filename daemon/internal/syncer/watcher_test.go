@@ -251,6 +251,27 @@ func TestWatcher_OutageIsQuietAndCheap(t *testing.T) {
 	})
 }
 
+// silent is a Store that answers nothing, as one behind a cable that is cut.
+type silent struct{ *flaky }
+
+func (silent) List(ctx context.Context, _ api.Kind, _ store.ListOptions) ([]api.Object, api.Revision, error) {
+	<-ctx.Done()
+	return nil, 0, ctx.Err()
+}
+
+func TestWatcher_AwayAtTheStartIsSaidSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		var state State // written and read while the other goroutines stand still
+		_, stop := running(t, Config{Store: silent{initialised(t, 2)}, Log: log.logger(), Report: func(s State) { state = s }}, newRecorder())
+		defer stop()
+		rest(5 * time.Second)
+		if state.Phase != Waiting || state.Err == nil || log.count() != 1 {
+			t.Errorf("after 5 s: phase %v, error %v, %d lines, want Waiting with an error and 1 line", state.Phase, state.Err, log.count())
+		}
+	})
+}
+
 func TestWatcher_SinkErrorEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := initialised(t, 2)

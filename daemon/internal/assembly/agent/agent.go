@@ -4,11 +4,15 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"strings"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +23,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
+	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
 	"github.com/ripstop/ripstop/daemon/internal/status"
@@ -50,7 +55,7 @@ func openStore(cfg config.Config, log *slog.Logger) (*etcd.Store, error) {
 		c.Endpoints = []string{"unix://" + etcdSocket(cfg)}
 	}
 	// The embedded datastore keeps a checksum beside each value.
-	c.Checksums = len(c.Endpoints) == 1 && c.Endpoints[0][:5] == "unix:"
+	c.Checksums = len(c.Endpoints) == 1 && strings.HasPrefix(c.Endpoints[0], "unix:")
 	return etcd.Open(c)
 }
 
@@ -67,6 +72,11 @@ func snapshotConfig(cfg config.Config, log *slog.Logger, fault func(string)) sna
 // run is the agent: it builds all parts, runs each in a goroutine of one
 // group, and returns when ctx ends or one of them fails.
 func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+	lock, err := lockState(cfg)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
 	store, err := openStore(cfg, log)
 	if err != nil {
 		return err
@@ -77,19 +87,16 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		return err
 	}
 	defer socket.Close()
-	var public net.Listener
-	if cfg.MetricsAddress != "" {
-		if public, err = net.Listen("tcp", cfg.MetricsAddress); err != nil {
-			return fmt.Errorf("metrics-address: %w: set another one, or none, with --metrics-address", err)
-		}
-		defer public.Close()
-	}
-
 	endpoints := cfg.Etcd.Endpoints
 	if len(endpoints) == 0 {
 		endpoints = []string{"unix://" + etcdSocket(cfg)}
 	}
 	board := status.NewBoard(status.Config{Host: cfg.Node, Role: string(cfg.Role), Datastore: "etcdv3", Endpoints: endpoints, Log: log})
+
+	public := listenMetrics(cfg, log, board)
+	if public != nil {
+		defer public.Close()
+	}
 
 	known, err := snapshot.Load(snapshotConfig(cfg, log, board.SetSnapshotFault))
 	if err != nil && cfg.Log.Level <= slog.LevelInfo {
@@ -137,6 +144,40 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	err = group.Wait()
 	fmt.Fprintln(stdout, "ripstopd has stopped. Its rules stay in force; 'ripstopd --cleanup' removes them.")
 	return err
+}
+
+// lockState keeps two agents from writing the same state.
+func lockState(cfg config.Config) (*os.File, error) {
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("state-dir: %w", err)
+	}
+	dir := filepath.Join(cfg.StateDir, "agent")
+	if err := host.MkdirPrivate(dir); err != nil {
+		return nil, fmt.Errorf("state-dir: %w", err)
+	}
+	f, err := host.LockFile(filepath.Join(dir, "lock"))
+	if errors.Is(err, host.ErrLocked) {
+		return nil, fmt.Errorf("state-dir %s: another ripstopd is using it: stop that one, or choose another --state-dir", cfg.StateDir)
+	}
+	return f, err
+}
+
+// listenMetrics listens for who wants metrics. That it cannot is a fault to
+// report, and no reason to leave the host unprotected.
+func listenMetrics(cfg config.Config, log *slog.Logger, board *status.Board) net.Listener {
+	if cfg.MetricsAddress == "" {
+		return nil
+	}
+	l, err := net.Listen("tcp", cfg.MetricsAddress)
+	if err != nil {
+		log.Warn("Metrics are not served: set another --metrics-address, or none", "address", cfg.MetricsAddress, "err", err)
+		board.SetFaults("metrics", []api.Fault{{
+			Object: "metrics-address " + cfg.MetricsAddress, Message: err.Error(),
+			Effect: "metrics and health are served on the agent's socket only; set another --metrics-address, or none",
+		}})
+		return nil
+	}
+	return l
 }
 
 // reportDelay is how long a change of what status shows may wait, so that a
@@ -213,6 +254,10 @@ func failsafeTexts(list []intent.Failsafe) []string {
 func cleanup(ctx context.Context, _ config.Config, log *slog.Logger, stdout io.Writer) error {
 	c := nftables.Default()
 	c.Log = log
+	if tables, err := nftables.Tables(); err == nil && !slices.Contains(tables, "inet "+c.Table) {
+		fmt.Fprintf(stdout, "There is no nftables table inet %s: nothing of Ripstop is on this host.\n", c.Table)
+		return nil
+	}
 	f, err := nftables.New(c)
 	if err != nil {
 		return err

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -55,6 +58,11 @@ func check(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.W
 	return nil
 }
 
+func missing(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 func noteInterfaces(p *dataplane.Planner) error {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -76,8 +84,19 @@ func noteInterfaces(p *dataplane.Planner) error {
 	return nil
 }
 
-// pictureNow reads all resources that matter to an agent.
+// pictureNow reads all resources that matter to an agent. Where a standalone
+// host has neither a datastore nor a snapshot yet, there are none.
 func pictureNow(ctx context.Context, cfg config.Config, log *slog.Logger) (events []api.Event, from string, err error) {
+	if cfg.Role == config.Standalone && len(cfg.Etcd.Endpoints) == 0 && missing(etcdSocket(cfg)) {
+		known, err := snapshot.Peek(snapshotConfig(cfg, log, nil))
+		switch {
+		case err == nil:
+			return known.Known.Events, "the snapshot, since the datastore is not running", nil
+		case missing(filepath.Join(cfg.StateDir, "agent")):
+			return nil, "nowhere: no datastore has run here yet", nil
+		}
+		return nil, "", fmt.Errorf("the datastore is not running, and there is no snapshot to plan with: %w", err)
+	}
 	s, err := openStore(cfg, log)
 	if err != nil {
 		return nil, "", err
@@ -90,7 +109,7 @@ func pictureNow(ctx context.Context, cfg config.Config, log *slog.Logger) (event
 		if err != nil {
 			known, snapErr := snapshot.Peek(snapshotConfig(cfg, log, nil))
 			if snapErr != nil {
-				return nil, "", errors.Join(fmt.Errorf("reading the datastore: %w", err), snapErr)
+				return nil, "", errors.Join(fmt.Errorf("reading the datastore: %w", err), fmt.Errorf("and there is no snapshot to plan with: %w", snapErr))
 			}
 			log.Warn("Datastore cannot be read, the snapshot is used", "err", err)
 			return known.Known.Events, "the snapshot", nil

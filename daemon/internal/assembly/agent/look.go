@@ -22,6 +22,8 @@ type findings struct {
 	endpoints  []string
 	interfaces []string
 	firewalls  []string
+	// rules: those of a run before are in the kernel.
+	rules bool
 }
 
 func look(cfg config.Config, endpoints []string) (*findings, error) {
@@ -57,7 +59,9 @@ func look(cfg config.Config, endpoints []string) (*findings, error) {
 		return nil, err
 	}
 	for _, t := range tables {
-		if t != "inet "+nftables.Default().Table {
+		if t == "inet "+nftables.Default().Table {
+			f.rules = true
+		} else {
 			f.firewalls = append(f.firewalls, "nftables, table "+t)
 		}
 	}
@@ -76,22 +80,38 @@ func (f *findings) print(w io.Writer) {
 		fmt.Fprintf(w, "Firewalls   %s\n", strings.Join(f.firewalls, "\n            "))
 		fmt.Fprintf(w, "            These stay untouched. A packet must be let through by each of them and by Ripstop.\n")
 	}
-	agent := ""
-	if f.cfg.RunDir != "/run/ripstop" {
-		agent = " --agent unix://" + filepath.Join(f.cfg.RunDir, "agent.sock")
+	if f.rules {
+		fmt.Fprintf(w, "Rules       those of a run before stay in force until the policy is known\n")
+	} else {
+		fmt.Fprintf(w, "Rules       none: nothing is filtered until a HostEndpoint names an interface\n")
 	}
 	fmt.Fprintf(w, `
-Nothing is filtered until a HostEndpoint names an interface of this host.
 Type next, in another shell (the programs are in %s):
 
-  ripstop status%s          what is enforced here
+%s  ripstop status                   what is enforced here
   ripstop get tiers                what is in the datastore
   ripstop apply -f FILE            put policy in force; README.md has a first one
 
 Ctrl-C stops the agent and leaves the rules as they are; 'ripstopd --cleanup' removes them.
 
-`, programDir(), agent)
+`, programDir(), f.exports())
 }
+
+// exports is the line that tells ripstop where the sockets are, if they are
+// not where it looks.
+func (f *findings) exports() string {
+	if f.cfg.RunDir == usualRunDir {
+		return ""
+	}
+	out := "  export RIPSTOP_AGENT=unix://" + filepath.Join(f.cfg.RunDir, "agent.sock")
+	if f.cfg.Role == config.Standalone {
+		out += " RIPSTOP_SERVER=unix://" + filepath.Join(f.cfg.RunDir, "api.sock")
+	}
+	return out + "\n"
+}
+
+// usualRunDir is where ripstop looks for sockets.
+const usualRunDir = "/run/ripstop"
 
 func programDir() string {
 	path, err := serverPath()

@@ -48,7 +48,9 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	cfg, err := config.LoadAgent(flags, environ)
-	if err != nil {
+	// In an emergency the rules must go, whatever the file says.
+	emergency := cfg.Cleanup && !cfg.Check && flags.NArg() == 0
+	if err != nil && !emergency {
 		fmt.Fprintf(stderr, "ripstopd: the configuration cannot be used:\n%v\n", err)
 		return 2
 	}

@@ -120,6 +120,8 @@ type Trace struct {
 	Comment string
 	// Logged holds the prefixes of the Log rules passed.
 	Logged []string
+	// Mark is the packet's mark afterwards.
+	Mark uint32
 }
 
 // Eval runs a packet through all base chains of a hook, in order of priority,
@@ -133,11 +135,14 @@ func (s *State) Eval(h Hook, p Packet) (Verdict, Trace) {
 	var t Trace
 	for _, name := range s.base[h] {
 		e := evaluation{state: s, packet: &p, trace: &t}
-		switch v := e.chain(name, 0); v {
+		v := e.chain(name, 0)
+		t.Mark = p.Mark
+		switch v {
 		case Dropped, Rejected:
 			return v, t
 		}
 	}
+	t.Mark = p.Mark
 	return Accepted, t
 }
 

@@ -149,8 +149,7 @@ func TestStore_Checksums(t *testing.T) {
 		}
 		return nil
 	}
-	rev, err := s.Put(ctx, tier("a", 1), store.Absent())
-	if err != nil {
+	if _, err := s.Put(ctx, tier("a", 1), store.Absent()); err != nil {
 		t.Fatal(err)
 	}
 	if err := get(); err != nil {
@@ -169,7 +168,7 @@ func TestStore_Checksums(t *testing.T) {
 		t.Errorf("of a value that does not match: %v, want %v", err, etcd.ErrDamaged)
 	}
 	// Written again by us, it is good again and keeps its uid.
-	if rev, err = s.Put(ctx, tier("a", 2), store.Always()); err != nil {
+	if _, err := s.Put(ctx, tier("a", 2), store.Always()); err != nil {
 		t.Fatal(err)
 	}
 	if err := get(); err != nil {
@@ -214,7 +213,6 @@ func TestStore_Checksums(t *testing.T) {
 	if _, err := s.Put(ctx, tier("a", 1), store.Absent()); err != nil {
 		t.Errorf("Put after another program's delete: %v", err)
 	}
-	_ = rev
 }
 
 // TestStore_FlippedKey: a value that comes back under another key than it was

@@ -192,17 +192,19 @@ func TestStore_TLSAndPassword(t *testing.T) {
 		t.Errorf("Put as reader: error %v, want permission denied", err)
 	}
 	for _, c := range []struct {
-		name   string
-		change func(c *etcd.Config)
-		want   string
+		name string
+		// timeout is short where no answer comes, else beside the point.
+		timeout time.Duration
+		change  func(c *etcd.Config)
+		want    string
 	}{
-		{"wrong password", func(c *etcd.Config) { c.Username, c.Password = "root", "falsch" }, "authentication failed"},
-		{"a user by certificate who is not there", func(*etcd.Config) {}, "permission denied"},
-		{"no certificate", func(c *etcd.Config) { c.CertFile, c.KeyFile = "", "" }, "not reachable"},
-		{"wrong authority", func(c *etcd.Config) { c.CAFile = newAuthority(t, t.TempDir()).file }, "unknown authority"},
+		{"wrong password", 30 * time.Second, func(c *etcd.Config) { c.Username, c.Password = "root", "falsch" }, "authentication failed"},
+		{"a user by certificate who is not there", 30 * time.Second, func(*etcd.Config) {}, "permission denied"},
+		{"no certificate", time.Second, func(c *etcd.Config) { c.CertFile, c.KeyFile = "", "" }, "not reachable"},
+		{"wrong authority", 2 * time.Second, func(c *etcd.Config) { c.CAFile = newAuthority(t, t.TempDir()).file }, "unknown authority"},
 	} {
 		s := openStore(t, cfg, func(cfg *etcd.Config) {
-			cfg.RequestTimeout, cfg.DialTimeout = 700*time.Millisecond, 700*time.Millisecond
+			cfg.RequestTimeout, cfg.DialTimeout = c.timeout, c.timeout
 			c.change(cfg)
 		})
 		_, err := s.Get(context.Background(), tier("mine", 0).Key())

@@ -76,7 +76,7 @@ var uid4 = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a
 
 func identitySurvives(t *testing.T, s store.Store) {
 	before := time.Now().Add(-time.Second)
-	r := mustPut(t, s, set("a"), store.Absent())
+	rev := mustPut(t, s, set("a"), store.Absent())
 	first := *mustGet(t, s, set("a").Key()).Metadata()
 	if !uid4.MatchString(first.UID) {
 		t.Errorf("uid of a new object = %q, want a random version 4 UUID", first.UID)
@@ -88,7 +88,7 @@ func identitySurvives(t *testing.T, s store.Store) {
 	forged.UID = "11111111-1111-4111-8111-111111111111"
 	forged.CreationTimestamp = api.Time{Time: time.Unix(1, 0).UTC()}
 	forged.Labels = map[string]string{"k": "v"}
-	mustPut(t, s, forged, store.At(r))
+	mustPut(t, s, forged, store.At(rev))
 	check := func(after string) {
 		t.Helper()
 		got := mustGet(t, s, set("a").Key()).Metadata()
@@ -200,7 +200,7 @@ func createAgain(t *testing.T, s store.Store) {
 // counter has many writers add to one number by compare-and-swap.
 func counter(t *testing.T, s store.Store) {
 	const writers, rounds = 8, 25
-	mustPut(t, s, set("counter", "0"), store.Absent())
+	mustPut(t, s, set("counter"), store.Absent())
 	ctx := testContext(t)
 	var wg sync.WaitGroup
 	for range writers {
@@ -211,8 +211,6 @@ func counter(t *testing.T, s store.Store) {
 					t.Errorf("Get: %v", err)
 					return
 				}
-				// "0" is no prefix, so the value reads back as unreadable;
-				// the number is in a label instead.
 				m := o.Metadata()
 				next := set("counter")
 				v, _ := strconv.Atoi(m.Labels["n"])

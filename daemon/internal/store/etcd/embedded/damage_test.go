@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -24,8 +25,21 @@ import (
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
+// file is a file without the zeros it ends in, and its size with them.
+type file struct {
+	data []byte
+	size int
+}
+
 // files is the content of a directory of the server.
-type files map[string][]byte
+type files map[string]file
+
+// with is a copy in which one file is another.
+func (f files) with(path string, other file) files {
+	c := maps.Clone(f)
+	c[path] = other
+	return c
+}
 
 func readFiles(t *testing.T, dir string) files {
 	t.Helper()
@@ -34,7 +48,8 @@ func readFiles(t *testing.T, dir string) files {
 		if err != nil || d.IsDir() || d.Name() == "ballast" || d.Name() == "lock" {
 			return err
 		}
-		all[path], err = os.ReadFile(path)
+		b, err := os.ReadFile(path)
+		all[path] = file{bytes.Clone(bytes.TrimRight(b, "\x00")), len(b)}
 		return err
 	})
 	if err != nil {
@@ -48,14 +63,14 @@ func (f files) restore(t *testing.T, dir string) {
 	if err := os.RemoveAll(filepath.Join(dir, "member")); err != nil {
 		t.Fatal(err)
 	}
-	for path, b := range f {
+	for path, c := range f {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, b[:used(b)], 0o600); err != nil {
+		if err := os.WriteFile(path, c.data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Truncate(path, int64(len(b))); err != nil {
+		if err := os.Truncate(path, int64(c.size)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -181,9 +196,6 @@ func outcome(t *testing.T, p place, want map[string]string, what string) string 
 	}
 }
 
-// used is how much of a file is not trailing zeros.
-func used(b []byte) int { return len(bytes.TrimRight(b, "\x00")) }
-
 // TestRun_DamagedFiles flips bits and cuts files of a stopped server. Never is
 // anything else served than what was stored.
 func TestRun_DamagedFiles(t *testing.T) {
@@ -209,36 +221,27 @@ func TestRun_DamagedFiles(t *testing.T) {
 				t.Fatalf("server without damage: %s", got)
 			}
 			var names []string
-			for path, b := range base {
-				if used(b) > 0 {
+			for path, c := range base {
+				if len(c.data) > 0 {
 					names = append(names, path)
 				}
 			}
 			count := map[string]int{}
 			for range *flipsFlag / 2 {
 				path := pick(rng, names)
-				b := bytes.Clone(base[path])
-				bit := rng.IntN(8 * used(b))
-				b[bit/8] ^= 1 << (bit % 8)
+				flipped := file{bytes.Clone(base[path].data), base[path].size}
+				bit := rng.IntN(8 * len(flipped.data))
+				flipped.data[bit/8] ^= 1 << (bit % 8)
+				base.with(path, flipped).restore(t, p.data)
 				what := fmt.Sprintf("bit %d of %s", bit, strings.TrimPrefix(path, p.data))
-				damaged := files{}
-				for k, v := range base {
-					damaged[k] = v
-				}
-				damaged[path] = b
-				damaged.restore(t, p.data)
 				count[filepath.Ext(path)+" "+outcome(t, p, want, what)]++
 			}
 			for range *flipsFlag / 10 {
 				path := pick(rng, names)
-				n := rng.IntN(used(base[path]))
-				damaged := files{}
-				for k, v := range base {
-					damaged[k] = v
-				}
-				damaged[path] = base[path][:n]
-				damaged.restore(t, p.data)
-				count["cut "+filepath.Ext(path)+" "+outcome(t, p, want, fmt.Sprintf("%s cut to %d bytes", strings.TrimPrefix(path, p.data), n))]++
+				n := rng.IntN(len(base[path].data))
+				base.with(path, file{base[path].data[:n], n}).restore(t, p.data)
+				what := fmt.Sprintf("%s cut to %d bytes", strings.TrimPrefix(path, p.data), n)
+				count["cut "+filepath.Ext(path)+" "+outcome(t, p, want, what)]++
 			}
 			t.Logf("outcomes: %v", count)
 		})
@@ -296,7 +299,7 @@ func TestRun_FlippedWhileServing(t *testing.T) {
 	for range *flipsFlag {
 		// Only inside of stored values: other bits may make the server end,
 		// which other tests are for.
-		i := rng.IntN(used(b))
+		i := rng.IntN(len(bytes.TrimRight(b, "\x00")))
 		j := bytes.Index(b[i:], []byte(`"spec":{`))
 		if j < 0 {
 			continue

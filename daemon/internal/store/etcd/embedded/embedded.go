@@ -258,13 +258,17 @@ func etcdConfig(cfg Config, stopping *atomic.Bool) *embed.Config {
 	return c
 }
 
-// etcdLogger writes warnings and worse to standard error as JSON lines.
+// etcdLogger writes warnings and worse to standard error as JSON lines, each
+// message at most once in ten seconds.
 func etcdLogger(stopping *atomic.Bool) *zap.Logger {
 	enc := zapcore.EncoderConfig{
 		TimeKey: "time", LevelKey: "level", MessageKey: "msg",
 		EncodeTime: zapcore.RFC3339TimeEncoder, EncodeLevel: zapcore.CapitalLevelEncoder, EncodeDuration: zapcore.StringDurationEncoder,
 	}
-	return zap.New(quietCore{zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(os.Stderr), zapcore.WarnLevel), stopping})
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(enc), zapcore.Lock(os.Stderr), zapcore.WarnLevel)
+	// On a slow disk every request would be worth a warning.
+	core = zapcore.NewSamplerWithOptions(core, 10*time.Second, 1, 0)
+	return zap.New(quietCore{core, stopping})
 }
 
 // usual are warnings of every start.

@@ -172,32 +172,13 @@ func TestSupervisor_ServerDiesWithIt(t *testing.T) {
 	}
 }
 
-func TestSupervisor_CrashLoopIsSlow(t *testing.T) {
-	p := newPlace(t)
-	const after = 150 * time.Millisecond
-	var mu sync.Mutex
-	var starts []time.Time
-	r := supervise(t, p, func(c *embedded.SupervisorConfig) {
+func TestSupervisor_TellsWhyTheServerEnded(t *testing.T) {
+	r := supervise(t, newPlace(t), func(c *embedded.SupervisorConfig) {
 		c.Command = []string{"/bin/sh", "-c", `echo '{"level":"FATAL","msg":"it broke","error":"on purpose"}' >&2; exit 3`}
-		c.RestartAfter = after
-		c.OnState = func(st embedded.State) {
-			if st.PID != 0 {
-				mu.Lock()
-				defer mu.Unlock()
-				starts = append(starts, time.Now())
-			}
-		}
 	})
 	st := r.wait("restarted three times", func(st embedded.State) bool { return st.Restarts >= 3 && st.PID == 0 })
 	if st.Running || !strings.Contains(st.LastError, "it broke: on purpose") || !strings.Contains(st.LastError, "exit status 3") {
 		t.Errorf("state = %+v, want the process's own reason", st)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	for i := 1; i < len(starts); i++ {
-		if d := starts[i].Sub(starts[i-1]); d < after-20*time.Millisecond {
-			t.Errorf("start %d came %v after the one before, want at least %v", i, d, after)
-		}
 	}
 }
 

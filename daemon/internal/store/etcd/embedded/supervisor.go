@@ -115,10 +115,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	if len(s.cfg.Command) == 0 {
 		return errors.New("store: no command to start it with")
 	}
-	wait := time.Duration(0) // before the next start
-	quick := true            // one restart may be at once
+	pace := pace{after: s.cfg.RestartAfter, quick: true}
 	for first := true; ; first = false {
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(pace.wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -133,17 +132,29 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		// At once after it had answered; but if that was not for long, only
-		// once, then slower and slower.
-		switch ran := time.Since(begin); {
-		case answered && (quick || ran >= s.cfg.RestartAfter):
-			wait, quick = 0, ran >= s.cfg.RestartAfter
-		case wait == 0:
-			wait = max(s.cfg.RestartAfter-ran, 0)
-		default:
-			wait = min(max(wait, s.cfg.RestartAfter)*2, maxRestartAfter)
-		}
-		s.cfg.Log.Error("Store ended, restarting it", "err", err, "after", time.Since(begin), "wait", wait)
+		pace.ended(answered, time.Since(begin))
+		s.cfg.Log.Error("Store ended, restarting it", "err", err, "after", time.Since(begin), "wait", pace.wait)
+	}
+}
+
+// pace says how long to wait before a process that has ended is started again.
+type pace struct {
+	after time.Duration // SupervisorConfig.RestartAfter
+	wait  time.Duration // before the next start
+	quick bool          // one restart may be at once
+}
+
+// ended takes note of an end: whether the process had answered, and how long
+// it ran. The next start is at once after a time of answering; but if that was
+// not long, only once, then slower and slower.
+func (p *pace) ended(answered bool, ran time.Duration) {
+	switch {
+	case answered && (p.quick || ran >= p.after):
+		p.wait, p.quick = 0, ran >= p.after
+	case p.wait == 0:
+		p.wait = max(p.after-ran, 0)
+	default:
+		p.wait = min(max(p.wait, p.after)*2, maxRestartAfter)
 	}
 }
 
