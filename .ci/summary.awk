@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-# Reads "go test -v": prints a line for each package, all of one that fails,
-# the totals and seeds of random tests, and at the end what was skipped and why.
-/^=== (RUN|NAME|CONT)/ { test = $3; next }
+# Reads "go test -v": prints a line for each package, what tests that fail have
+# printed, totals and seeds of random tests, and at the end what was skipped
+# and why.
+/^=== / { test = $3; top = test; sub(/\/.*/, "", top); next }
 /_test\.go:[0-9]+: / {
 	text = $0; sub(/^ +/, "", text)
 	last[test] = text
 	if (text ~ /-seed|packets|kills|flips/) totals[++nt] = "  " test ": " text
 }
 /^ *--- SKIP: / { skipped[++ns] = "  " $3 ": " last[$3] }
-{ lines[++n] = $0 }
+/^ *--- PASS: / { if ($1 == "---" && !/^ /) passed[$3] = 1; next }
+{ lines[++n] = $0; of[n] = /^--- / ? $3 : top }
 /^(ok|FAIL|\?)[ \t]+[^ \t]+\// {
-	if ($1 == "FAIL") { failed = 1; for (i = 1; i <= n; i++) print lines[i] }
+	if ($1 == "FAIL") { failed = 1; for (i = 1; i <= n; i++) if (!(of[i] in passed)) print lines[i] }
 	else if ($1 == "ok") {
 		print
 		for (i = 1; i <= nt; i++) print totals[i]
 	}
-	n = nt = 0; delete last; fflush()
+	n = nt = 0; test = top = ""; delete last; delete passed; fflush()
 }
 END {
 	for (i = 1; i <= n; i++) if (lines[i] !~ /^FAIL$/) print lines[i] # does not belong to a package: a build that broke

@@ -30,18 +30,25 @@ alive() {
   read -r pid since <"$LAB/$1.pid" && [ -n "$since" ] && [ "$(born "$pid")" = "$since" ]
 }
 
+# A Ctrl-C is obeyed between two steps, never between the start of a process
+# and the note of its number.
+stop=0
+stopped() { [ "$stop" = 0 ] || exit "$stop"; }
+
 spawn() { # NAME COMMAND...: in the background, log and pid kept in $LAB
   local name=$1 pid; shift
   setsid "$@" >"$LAB/$name.log" 2>&1 </dev/null &
   pid=$!
   disown
   echo "$pid $(born "$pid")" >"$LAB/$name.pid"
+  stopped
 }
 
 wait_for() { # NAME WHAT COMMAND...: until COMMAND succeeds, NAME has ended, or 20 s have gone
   local name=$1 what=$2
   for _ in $(seq 200); do
-    ("${@:3}") >/dev/null 2>&1 && return
+    stopped
+    "${@:3}" >/dev/null 2>&1 && return
     alive "$name" || { say "$what ended; the end of its log:"; tail -n 20 "$LAB/$name.log" >&2; return 1; }
     sleep 0.1
   done
@@ -60,6 +67,7 @@ host() { # NAME: a namespace with eth0 on the bridge
   ip -n "$prefix-$1" link set eth0 up
   ip -n "$prefix-$1" addr add "${v4[$1]}/24" dev eth0
   ip -n "$prefix-$1" addr add "${v6[$1]}/64" dev eth0 nodad
+  stopped
 }
 
 serve() { # HOST PORT: answer connections, over IPv4 and IPv6
@@ -72,7 +80,7 @@ up() {
     [ -x "$bin/$p" ] || { say "there is no $bin/$p: run 'make build' first"; exit 1; }
   done
   trap 'say "it could not be built; what was begun is removed"; down' EXIT
-  trap 'exit 130' INT; trap 'exit 143' TERM
+  trap 'stop=130' INT; trap 'stop=143' TERM
   if [ -e "$LAB" ]; then echo "A laboratory is there already; it is removed first."; down; fi
   mkdir -p "$LAB"; chmod 750 "$LAB"
 
@@ -94,6 +102,7 @@ up() {
       --etcd-endpoints "unix://$LAB/server/etcd.sock" --run-dir "$LAB/$h" --state-dir "$LAB/$h-state" --metrics-address ''
   done
   for h in web db; do wait_for "$h" "ripstopd on $h" agent_ready "$h"; done
+  stopped
   trap - EXIT INT TERM
   echo "The laboratory is up. Logs are in $LAB."
 }

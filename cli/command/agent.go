@@ -39,7 +39,7 @@ func (e *agentError) fix() string {
 	if errors.Is(e.err, os.ErrPermission) {
 		return "run the command as root, or become a member of the group: usermod -aG ripstop " + userName()
 	}
-	return "is ripstopd running on this machine? (systemctl status ripstopd); another address is given by --agent or RIPSTOP_AGENT"
+	return "is ripstopd running on this machine? another address is given by --agent or RIPSTOP_AGENT"
 }
 
 // askAgent makes a request to the agent's socket and returns the answer.

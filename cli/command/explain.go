@@ -119,7 +119,8 @@ func options(objs []api.Object) policy.Options {
 		return out
 	}
 	for _, obj := range objs {
-		if h, ok := obj.(*api.HostStatus); ok {
+		// A host that has applied nothing yet does not know its failsafes.
+		if h, ok := obj.(*api.HostStatus); ok && h.Status.Dataplane.AppliedRevision > 0 {
 			o.Reported[h.Name] = policy.Failsafes{Inbound: parse(h.Status.FailsafesInbound), Outbound: parse(h.Status.FailsafesOutbound)}
 		}
 	}

@@ -203,7 +203,7 @@ func fixFor(err error) string {
 	case errors.As(err, &conn) && errors.Is(err, os.ErrPermission):
 		return "run the command as root, or become a member of the group: usermod -aG ripstop " + userName()
 	case errors.As(err, &conn):
-		return "is ripstop-server running there? (systemctl status ripstop-server); another address is given by --server or RIPSTOP_SERVER"
+		return "is ripstop-server running there? ripstopd in role standalone runs it; another address is given by --server or RIPSTOP_SERVER"
 	case errors.As(err, &status) && status.Status.Code == 403:
 		return "run the command as root, or become a member of the group: usermod -aG ripstop " + userName()
 	case errors.Is(err, context.Canceled):

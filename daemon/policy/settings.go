@@ -66,7 +66,8 @@ type Options struct {
 	FailsafeInbound  []Failsafe
 	FailsafeOutbound []Failsafe
 	// Reported are the failsafes that hosts say are in force there, by the
-	// host's name. They go before everything else.
+	// host's name. They go before the two lists above, and after what a
+	// FelixConfiguration says: a host may not have applied that yet.
 	Reported map[string]Failsafes
 	// AllowInvalid leaves packets of state Invalid to policy; default: denied.
 	AllowInvalid bool
@@ -102,11 +103,11 @@ func (w *World) Settings(host string) Settings {
 	if s.WorkloadPrefixes == nil {
 		s.WorkloadPrefixes = []string{"cali"}
 	}
-	for _, c := range w.felixOf(host) {
-		s.apply(c)
-	}
 	if r, ok := w.options.Reported[host]; ok {
 		s.FailsafeInbound, s.FailsafeOutbound = r.Inbound, r.Outbound
+	}
+	for _, c := range w.felixOf(host) {
+		s.apply(c)
 	}
 	return s
 }

@@ -5,6 +5,8 @@ package policy
 import (
 	"net/netip"
 	"testing"
+
+	"github.com/ripstop/ripstop/daemon/api"
 )
 
 func TestParseFailsafe_ReadsWhatStringWrites(t *testing.T) {
@@ -24,7 +26,20 @@ func TestParseFailsafe_ReadsWhatStringWrites(t *testing.T) {
 	}
 }
 
-func TestSettings_WhatAHostReportsGoesFirst(t *testing.T) {
+func TestSettings_AFelixConfigurationGoesBeforeWhatAHostReports(t *testing.T) {
+	stale := Failsafe{Protocol: 6, Port: 2200}
+	c := &api.FelixConfiguration{Meta: api.Meta{Name: api.DefaultName}, Spec: api.FelixConfigurationSpec{FailsafeInboundHostPorts: &[]api.ProtoPort{}}}
+	w := NewWorld([]api.Object{c}, Options{Reported: map[string]Failsafes{"h1": {Inbound: []Failsafe{stale}, Outbound: []Failsafe{stale}}}})
+	s := w.Settings("h1")
+	if len(s.FailsafeInbound) != 0 {
+		t.Errorf("inbound failsafes %v, want none: the configuration says so", s.FailsafeInbound)
+	}
+	if len(s.FailsafeOutbound) != 1 || s.FailsafeOutbound[0] != stale {
+		t.Errorf("outbound failsafes %v, want what h1 reports: no configuration says anything", s.FailsafeOutbound)
+	}
+}
+
+func TestSettings_WhatAHostReportsGoesBeforeDefaults(t *testing.T) {
 	want := Failsafe{Protocol: 6, Port: 2200}
 	w := NewWorld(nil, Options{Reported: map[string]Failsafes{"h1": {Inbound: []Failsafe{want}}}})
 	if got := w.Settings("h1").FailsafeInbound; len(got) != 1 || got[0] != want {

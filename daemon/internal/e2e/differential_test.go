@@ -186,7 +186,7 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 		objs := g.resources()
 		w, s := worldOf(objs), planned(objs)
 		for range each {
-			p := g.probe()
+			p := g.probeOf(objs)
 			if want, _ := allowedByPolicy(w, p); want {
 				allowed++
 			} else {

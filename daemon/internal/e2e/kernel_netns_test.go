@@ -222,7 +222,7 @@ func TestNetnsDifferential_PolicyPlanAndKernelAgree(t *testing.T) {
 		pictures++
 		seen := map[string]bool{}
 		for range 600 {
-			p, ok := fit(g.probe())
+			p, ok := fit(g.probeOf(objs))
 			if !ok {
 				continue
 			}
