@@ -351,7 +351,7 @@ func TestStatuses_BecomeStoreErrors(t *testing.T) {
 	var answer *api.Status
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if answer == nil {
-			http.Error(w, "<html>", 502)
+			http.Error(w, "<html>", http.StatusBadGateway)
 			return
 		}
 		w.WriteHeader(answer.Code)

@@ -110,6 +110,13 @@ func BenchmarkNetnsFleet(b *testing.B) {
 			rev := srv.seed(b, append(s.objects(), probePolicy(1)))
 			for b.Loop() {
 				a := benchStartsOf(b, starts, s, srv, inj, rev)
+				eventually(b, "the agent is live", func() error {
+					hs, err := a.status()
+					if err == nil && (hs.Status.Datastore.Phase != "InSync" || hs.Status.Datastore.Source != "live") {
+						err = fmt.Errorf("%s from %s", hs.Status.Datastore.Phase, hs.Status.Datastore.Source)
+					}
+					return err
+				})
 				benchWritesOf(b, writes, s, srv, inj)
 				time.Sleep(*benchSettle)
 				reportMemory(b, rss, s.String(), srv, a)

@@ -369,7 +369,7 @@ spec: {selector: role == 'second', types: [Ingress], ingress: [{action: Allow, p
 	if err != nil {
 		t.Fatalf("ripstopd --cleanup: %v: %s", err, out)
 	}
-	srv.remove(t, gnp("early"))
+	srv.remove(t, gnpKey("early"))
 	a1.applied(t, srv.put(t, allowTCP("late", 1112)))
 	state("one cleaned up, one changed", map[*netnstest.Injector]map[uint16]bool{
 		one: {1111: false, 1112: true, 2222: false}, two: open, three: open,

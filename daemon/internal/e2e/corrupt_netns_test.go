@@ -91,19 +91,19 @@ spec:
 	normal := map[uint16]bool{7000: true, 7001: false, 8000: true, 9999: false}
 	check("at first", true, normal)
 
-	corrupt(t, g, gnp("early"), `{"kind": "GlobalNetwork`)
-	faulty(gnp("early"), "byte")
+	corrupt(t, g, gnpKey("early"), `{"kind": "GlobalNetwork`)
+	faulty(gnpKey("early"), "byte")
 	check("a good policy's value is broken", true, normal)
 
-	corrupt(t, g, gnp("broken"), "\x00\x01{")
-	faulty(gnp("broken"), "")
+	corrupt(t, g, gnpKey("broken"), "\x00\x01{")
+	faulty(gnpKey("broken"), "")
 	check("a new value is broken", true, normal)
 
 	// What it selects is known: it is denied, ahead of all other policies.
-	corrupt(t, g, gnp("typo"), storedPolicy("typo", `{"order":1,"selector":"role == 'bystander'","types":["Ingress"],"ingress":[{"action":"Allow","protocl":"TCP"}]}`))
-	faulty(gnp("typo"), "protocl")
+	corrupt(t, g, gnpKey("typo"), storedPolicy("typo", `{"order":1,"selector":"role == 'bystander'","types":["Ingress"],"ingress":[{"action":"Allow","protocl":"TCP"}]}`))
+	faulty(gnpKey("typo"), "protocl")
 	check("a rule has an unknown field", false, normal)
-	corrupt(t, g, gnp("typo"), storedPolicy("typo", `{"order":1,"selector":"role == 'bystander'","types":["Ingress"],"ingress":[{"action":"Allow","protocol":"TCP","destination":{"ports":[5001]}}]}`))
+	corrupt(t, g, gnpKey("typo"), storedPolicy("typo", `{"order":1,"selector":"role == 'bystander'","types":["Ingress"],"ingress":[{"action":"Allow","protocol":"TCP","destination":{"ports":[5001]}}]}`))
 	faults--
 	g.agent.until(t, "the mended policy is no fault", func(hs *api.HostStatus) bool { return len(hs.Status.Faults) == faults })
 	eventually(t, "the mended policy is in force", func() error {
@@ -112,10 +112,10 @@ spec:
 		}
 		return nil
 	})
-	g.agent.applied(t, g.srv.remove(t, gnp("typo")))
+	g.agent.applied(t, g.srv.remove(t, gnpKey("typo")))
 
-	corrupt(t, g, gnp("cidr"), storedPolicy("cidr", `{"order":1,"selector":"role == 'bystander'","types":["Ingress"],"ingress":[{"action":"Allow","source":{"nets":["10.2.0.0/33"]}}]}`))
-	faulty(gnp("cidr"), "10.2.0.0/33")
+	corrupt(t, g, gnpKey("cidr"), storedPolicy("cidr", `{"order":1,"selector":"role == 'bystander'","types":["Ingress"],"ingress":[{"action":"Allow","source":{"nets":["10.2.0.0/33"]}}]}`))
+	faulty(gnpKey("cidr"), "10.2.0.0/33")
 	check("a rule has a net that is none", false, normal)
 
 	// A set keeps its good nets; everything else goes on.
@@ -137,8 +137,8 @@ spec:
 	check("after a restart", false, after)
 
 	// All is well again when the values are.
-	g.srv.remove(t, gnp("broken"), gnp("cidr"), api.Key{Kind: api.KindGlobalNetworkSet, Name: "odd"})
-	g.srv.remove(t, gnp("early"))
+	g.srv.remove(t, gnpKey("broken"), gnpKey("cidr"), api.Key{Kind: api.KindGlobalNetworkSet, Name: "odd"})
+	g.srv.remove(t, gnpKey("early"))
 	rev := g.srv.put(t, allowTCP("early", 7000))
 	faults = 0
 	hs := g.agent.until(t, "no faults are left", func(hs *api.HostStatus) bool { return len(hs.Status.Faults) == 0 })
@@ -447,7 +447,7 @@ func TestNetnsCorrupt_DamagedStoreAndSnapshotsLeaveThePolicyInForce(t *testing.T
 	if !strings.Contains(g.srv.log.String(), "damaged") {
 		t.Errorf("the server's log does not say what is wrong:\n%s", tail(g.srv.log.String(), 2000))
 	}
-	if _, err := g.srv.store.Get(bounded(t), gnp("early")); err == nil {
+	if _, err := g.srv.store.Get(bounded(t), gnpKey("early")); err == nil {
 		t.Error("the damaged store is served")
 	}
 

@@ -87,7 +87,7 @@ func TestNetnsDatastoreAway_TheSnapshotIsEnforcedAndMissedDeletionsAreCaughtUp(t
 	// policy. Then again only the agent is there.
 	g.agent.kill()
 	g.srv.restart(t)
-	g.srv.remove(t, gnp("early"))
+	g.srv.remove(t, gnpKey("early"))
 	rev := g.srv.put(t, allowTCP("late", 7001))
 	g.srv.kill()
 	g.agent.run(t)
@@ -122,7 +122,7 @@ func TestNetnsDatastoreAway_OutageIsQuietAndReturnIsFast(t *testing.T) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		rev = g.srv.put(t, sets(500, 999)+allowTCP("late", 7001))
-		g.srv.remove(t, gnp("early"))
+		g.srv.remove(t, gnpKey("early"))
 	})
 	g.s.last(*outage)
 	wg.Wait()
@@ -164,7 +164,7 @@ func TestNetnsDatastoreAway_CompactionMeansADifferenceNotADeletion(t *testing.T)
 		g.valve.shut()
 		rev := g.srv.put(t, chaosPolicies(n+1)+sets(n, 50)+allowTCP(name, 7000+n))
 		if n > 0 {
-			rev = g.srv.remove(t, gnp(before))
+			rev = g.srv.remove(t, gnpKey(before))
 		}
 		if err := raw.Compact(bounded(t), rev); err != nil {
 			t.Fatal(err)

@@ -90,7 +90,7 @@ func TestNetnsGuard_RestoredStoreIsHeld(t *testing.T) {
 	copyTree(t, data, backup)
 	g.srv.restart(t)
 	g.srv.put(t, allowTCP("late", 7001)+allowTCP("changed", 7101))
-	g.srv.remove(t, gnp("early"))
+	g.srv.remove(t, gnpKey("early"))
 	rev := g.srv.put(t, sets(0, 20)) // so that there is something to climb
 	g.agent.applied(t, rev)
 	g.agent.saved(t, rev)

@@ -173,7 +173,7 @@ func TestNetnsDiskFull_ReadsAndEnforcementGoOn(t *testing.T) {
 	srv.refuses(t)
 	g.s.last(2 * time.Second)
 	g.s.check(t)
-	if _, err := srv.store.Get(bounded(t), gnp("early")); err != nil {
+	if _, err := srv.store.Get(bounded(t), gnpKey("early")); err != nil {
 		t.Errorf("reading with a full disk: %v", err)
 	}
 	out, err := srv.cli(t, "get", "globalnetworkpolicies")

@@ -321,7 +321,7 @@ spec:
 `, name, port)
 }
 
-func gnp(name string) api.Key { return api.Key{Kind: api.KindGlobalNetworkPolicy, Name: name} }
+func gnpKey(name string) api.Key { return api.Key{Kind: api.KindGlobalNetworkPolicy, Name: name} }
 
 // sets are network sets that fill a store; n of them from number first.
 func sets(first, n int) string {

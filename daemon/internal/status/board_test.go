@@ -50,7 +50,7 @@ func expect(t *testing.T, b *Board, name, status, reason string) {
 }
 
 func TestBoard_ReadyOnlyWithVerifiedRulesOfAWholePicture(t *testing.T) {
-	b, c := newTestBoard()
+	b, _ := newTestBoard()
 	expect(t, b, Ready, "False", "NoPicture")
 
 	// A datastore that is there and not ready: nothing is programmed.
@@ -59,7 +59,7 @@ func TestBoard_ReadyOnlyWithVerifiedRulesOfAWholePicture(t *testing.T) {
 	b.SetDataplane(api.DataplaneStatus{LastVerified: stamp(start)}) // an empty kernel was read
 	expect(t, b, Ready, "False", "Held")
 
-	b, c = newTestBoard()
+	b, c := newTestBoard()
 	b.SetSync(syncer.State{Phase: syncer.InSync, Live: true, Since: start})
 	b.SetBatch(syncer.Batch{Synced: true, Revision: 10})
 	expect(t, b, Ready, "False", "NotVerified")

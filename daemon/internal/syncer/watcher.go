@@ -94,8 +94,7 @@ type Watcher struct {
 	acceptable Reason // what Accept agrees to; empty: nothing
 
 	// All below belongs to Run's goroutine.
-	known    picture // what the sink has been told
-	position map[api.Key]api.Revision
+	known    picture                   // what the sink has been told
 	at       map[api.Kind]api.Revision // watch goes on after this
 	pinned   bool                      // list all kinds at one revision
 	timeout  time.Duration             // of a listing

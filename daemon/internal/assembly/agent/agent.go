@@ -125,7 +125,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.Role == config.Standalone {
-		group.Go(func() error { return serve(ctx, cfg, log) })
+		group.Go(func() error { serve(ctx, cfg, log, serverPath); return nil })
 	}
 	group.Go(func() error { return syncer.Replay(known.Known, watcher).Run(ctx, syncer.Tee{buffer, writer}) })
 	group.Go(func() error { return writer.Run(ctx) })

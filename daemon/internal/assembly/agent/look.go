@@ -114,9 +114,9 @@ func (f *findings) exports() string {
 const usualRunDir = "/run/ripstop"
 
 func programDir() string {
-	path, err := serverPath()
+	dir, err := ownDir()
 	if err != nil {
 		return "PATH"
 	}
-	return filepath.Dir(path)
+	return dir
 }

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
@@ -70,6 +72,9 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	}
 	if err := act(ctx, cfg, log, stdout); err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, "ripstopd: %v\n", err)
+		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+			fmt.Fprintln(stderr, "  fix: run it as root; it changes the packet filter of the kernel")
+		}
 		return 1
 	}
 	return 0

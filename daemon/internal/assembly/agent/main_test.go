@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/status"
@@ -44,6 +45,39 @@ func TestCheck_OfAHostOnWhichNothingHasRunLeavesNoTrace(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) > 0 {
 		t.Errorf("check left %v, %v, want nothing", left, err)
+	}
+}
+
+// The agent does not end because its server cannot be started, and starts it
+// as soon as it can be.
+func TestServe_OutlivesAServerThatIsNotThere(t *testing.T) {
+	ran := filepath.Join(t.TempDir(), "ran")
+	program := filepath.Join(t.TempDir(), "server")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n: >"+ran+"\nexec sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		serve(ctx, config.Config{RunDir: "/x", StateDir: "/y"}, slog.New(slog.DiscardHandler), func() (string, error) {
+			if asked++; asked == 1 {
+				return "", os.ErrNotExist
+			}
+			return program, nil
+		})
+	}()
+	for range 1000 {
+		if _, err := os.Stat(ran); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cancel()
+	<-done
+	if _, err := os.Stat(ran); err != nil {
+		t.Errorf("the server was not started at the second try: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/internal/config"
@@ -25,12 +26,9 @@ const (
 )
 
 // serve keeps ripstop-server running beside the agent until ctx ends. The
-// server's end is not the agent's: policy stays enforced while it is away.
-func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	path, err := serverPath()
-	if err != nil {
-		return err
-	}
+// server's end is not the agent's: policy stays enforced while it is away, and
+// while it cannot be started. find gives its path.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger, find func() (string, error)) {
 	args := []string{"--run-dir", cfg.RunDir, "--state-dir", cfg.StateDir, "--log-level", strings.ToLower(cfg.Log.Level.String())}
 	if cfg.Log.JSON {
 		args = append(args, "--log-format", "json")
@@ -40,21 +38,26 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(wait):
 		}
 		began := time.Now()
-		p, err := host.StartProcess(host.ProcessConfig{Path: path, Args: args, Stdout: os.Stderr, Stderr: os.Stderr})
+		path, err := find()
+		var p *host.Process
+		if err == nil {
+			p, err = host.StartProcess(host.ProcessConfig{Path: path, Args: args, Stdout: os.Stderr, Stderr: os.Stderr})
+		}
 		if err != nil {
-			return err
+			log.Error("Server not started, it is tried again", "err", err)
+		} else {
+			select {
+			case <-ctx.Done():
+				p.Stop(serverGrace)
+				return
+			case <-p.Done():
+			}
+			log.Error("Server ended, it is started again", "err", p.Err(), "ran", time.Since(began).Round(time.Millisecond))
 		}
-		select {
-		case <-ctx.Done():
-			p.Stop(serverGrace)
-			return nil
-		case <-p.Done():
-		}
-		log.Error("ripstop-server ended", "err", p.Err(), "ran", time.Since(began).Round(time.Millisecond))
 		switch {
 		case time.Since(began) > serverSteady:
 			wait = 0
@@ -66,13 +69,20 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	}
 }
 
+// ownDir is the folder of this program, as it was when it was started: the
+// kernel's answer changes when the file is replaced.
+var ownDir = sync.OnceValues(func() (string, error) {
+	self, err := os.Executable()
+	return filepath.Dir(self), err
+})
+
 // serverPath is the program beside our own.
 func serverPath() (string, error) {
-	self, err := os.Executable()
+	dir, err := ownDir()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(filepath.Dir(self), serverProgram)
+	path := filepath.Join(dir, serverProgram)
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("role standalone needs %s beside ripstopd: %w: install it, or use --role agent with --etcd-endpoints", serverProgram, err)
 	}

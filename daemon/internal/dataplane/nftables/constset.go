@@ -160,18 +160,3 @@ type element struct {
 	key string
 	end bool // first key behind an interval
 }
-
-// elements of ranges in a set.
-func (s setSpec) elements(ranges []krange) []element {
-	var out []element
-	for _, r := range ranges {
-		out = append(out, element{key: r.lo})
-		if !s.interval() {
-			continue
-		}
-		if next, ok := succ(r.hi); ok {
-			out = append(out, element{next, true})
-		}
-	}
-	return out
-}

@@ -196,13 +196,13 @@ func each(list []krange) func(visit func(lo, hi []byte)) {
 
 // elementWriter writes elements in as many messages as they need.
 type elementWriter struct {
-	b        *batch
-	table    string
-	typ      uint16
-	kname    string
-	obj      object
-	open     bool
-	list, at int
+	b     *batch
+	table string
+	typ   uint16
+	kname string
+	obj   object
+	open  bool
+	list  int
 }
 
 // interval writes a range of an interval set. The kernel (6.18) takes a start
