@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -77,8 +78,8 @@ func (a *app) status(cmd *cobra.Command, f statusFlags) error {
 	if !errors.As(err, &agent) {
 		return err
 	}
-	name, nameErr := os.Hostname()
-	if nameErr != nil {
+	name := systemName()
+	if name == "" {
 		return err
 	}
 	h, storeErr := a.statusFromStore(cmd, name)
@@ -154,9 +155,15 @@ func (a *app) thisHost(ctx context.Context) string {
 	if h, _, err := a.agentStatus(ctx); err == nil && h.Name != "" {
 		return h.Name
 	}
+	return systemName()
+}
+
+// systemName is the system's name for this machine as the agent takes it: in
+// lower case; empty if there is none.
+func systemName() string {
 	name, err := os.Hostname()
 	if err != nil {
 		return ""
 	}
-	return name
+	return strings.ToLower(strings.TrimSpace(name))
 }

@@ -97,9 +97,13 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry bo
 	return o, nil
 }
 
-// wrote logs a write that was done.
+// wrote logs a write that was done; rev is zero if it is not known.
 func (s *Server) wrote(r *request, k api.Key, rev api.Revision) {
-	s.log.Info("Resource written", "verb", r.attrs.Verb, "key", k.String(), "user", r.id.String(), "revision", int64(rev))
+	args := []any{"verb", r.attrs.Verb, "key", k.String(), "user", r.id.String()}
+	if rev != 0 {
+		args = append(args, "revision", int64(rev))
+	}
+	s.log.Info("Resource written", args...)
 }
 
 // update replaces an object.

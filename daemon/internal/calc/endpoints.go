@@ -17,6 +17,9 @@ type endpoints struct {
 	profiles *profiles
 	byName   map[string]*endpoint
 	dirty    map[string]struct{}
+	// workloads are the interfaces of this host's workload endpoints, which
+	// nobody enforces yet.
+	workloads map[api.Key]string
 }
 
 // endpoint is a host endpoint of this host.
@@ -31,11 +34,14 @@ type endpoint struct {
 func newEndpoints(host string, pol *policies, pro *profiles) *endpoints {
 	return &endpoints{
 		host: host, policies: pol, profiles: pro,
-		byName: map[string]*endpoint{}, dirty: map[string]struct{}{},
+		byName: map[string]*endpoint{}, dirty: map[string]struct{}{}, workloads: map[api.Key]string{},
 	}
 }
 
 func (e *endpoints) note(ev api.Event) {
+	if ev.Key.Kind == api.KindWorkloadEndpoint {
+		e.noteWorkload(ev)
+	}
 	if ev.Key.Kind != api.KindHostEndpoint {
 		return
 	}
@@ -62,6 +68,27 @@ func (e *endpoints) note(ev api.Event) {
 		}
 	}
 	e.dirty[name] = struct{}{}
+}
+
+// noteWorkload keeps account of the workload endpoints of this host.
+func (e *endpoints) noteWorkload(ev api.Event) {
+	if o, ok := ev.Object.(*api.WorkloadEndpoint); ok && o.Spec.Node == e.host {
+		e.workloads[ev.Key] = o.Spec.InterfaceName
+		return
+	}
+	delete(e.workloads, ev.Key)
+}
+
+// workloadFaults says of each workload endpoint of this host that it is not
+// enforced.
+func (e *endpoints) workloadFaults() (all []api.Fault) {
+	for k, iface := range e.workloads {
+		all = append(all, api.Fault{
+			Object: k.String(), Message: "workload endpoints are not supported yet",
+			Effect: "no policy filters interface " + iface + "; its labels and addresses count in selectors",
+		})
+	}
+	return all
 }
 
 func (e *endpoints) flush(emit func(intent.Change)) {

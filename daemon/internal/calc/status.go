@@ -92,6 +92,7 @@ func (g *Graph) Faults() []api.Fault {
 	for _, ep := range g.endpoints.byName {
 		all = append(all, ep.faults...)
 	}
+	all = append(all, g.endpoints.workloadFaults()...)
 	// Faults of one object stay in the order of its fields.
 	slices.SortStableFunc(all, func(a, b api.Fault) int { return strings.Compare(a.Object, b.Object) })
 	return slices.Compact(all)

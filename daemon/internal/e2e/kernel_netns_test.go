@@ -204,6 +204,13 @@ func (c *court) judge(p probe) bool {
 // tuple is what connection tracking takes for one connection, either way.
 func (p probe) tuple() [2]string {
 	k := p.packet
+	if k.Protocol == 1 || k.Protocol == 58 {
+		k.ICMPCode = 0
+	}
+	if k.Protocol == 1 && k.ICMPType == 0 || k.Protocol == 58 && k.ICMPType == 129 {
+		// An echo reply is of the request's connection.
+		k.ICMPType = map[uint8]uint8{1: 8, 58: 128}[k.Protocol]
+	}
 	a := fmt.Sprint(p.hook == ruleset.HookInput, k.Protocol, k.Src, k.SrcPort, k.Dst, k.DstPort, k.ICMPType, k.ICMPCode)
 	b := fmt.Sprint(p.hook == ruleset.HookInput, k.Protocol, k.Dst, k.DstPort, k.Src, k.SrcPort, k.ICMPType, k.ICMPCode)
 	return [2]string{a, b}

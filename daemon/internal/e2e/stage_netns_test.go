@@ -229,6 +229,8 @@ func (s *stage) send(p probe) bool {
 		Src: k.Src, Dst: k.Dst, Protocol: k.Protocol, SrcPort: k.SrcPort, DstPort: k.DstPort,
 		ICMPType: k.ICMPType, ICMPCode: k.ICMPCode, HopLimit: k.HopLimit,
 	}
+	s.port++
+	pkt.ICMPID = s.port // a connection of its own
 	switch p.hook {
 	case ruleset.HookInput:
 		return s.inj.In(k.In, pkt)
@@ -284,7 +286,8 @@ func felix(spec string) string { return doc("FelixConfiguration", "default", spe
 func twin(text string) string {
 	return strings.NewReplacer(
 		"10.0.0.0/25", "fd00::/121", "10.0.0.128/25", "fd00::80/121", "10.0.0.0/24", "fd00::/64", "10.1.0.0/24", "fd01::/64", "10.0.0.0/8", "fd00::/8",
-		"203.0.113.0/24", "2001:db8::/64", "0.0.0.0/0", "::/0",
+		"203.0.113.0/24", "2001:db8::/64", "0.0.0.0/0", "'::/0'",
+		"10.0.0.127", "fd00::7f", "10.0.0.128", "fd00::80", "10.0.0.129", "fd00::81", "10.0.0.200", "fd00::c8",
 		"10.0.0.", "fd00::", "10.1.0.", "fd01::", "10.2.0.", "fd02::", "10.99.0.", "fd99::", "203.0.113.", "2001:db8::",
 		"/32", "/128", "ipVersion: 4", "ipVersion: 6", "protocol: ICMP,", "protocol: ICMPv6,", "protocol: ICMP}", "protocol: ICMPv6}",
 		"icmp/8/", "icmpv6/128/", "icmp/3/", "icmpv6/1/", "icmp/0/", "icmpv6/129/", "type: 8", "type: 128",

@@ -217,7 +217,11 @@ func (j *Injector) In(iface string, p Packet) bool {
 	for _, t := range j.tuns {
 		t.stale = true // answers
 	}
-	return j.seen(fd, false)
+	length := len(j.buf)
+	if p.Src.Is6() {
+		length -= 40 // raw IPv6 sockets give no IP header
+	}
+	return j.seen(fd, length)
 }
 
 // Forward lets p arrive on in and reports whether it left on out: accepted in
@@ -226,7 +230,7 @@ func (j *Injector) Forward(p Packet, in, out string) bool {
 	j.drain(out)
 	j.tun(in).stale = true
 	j.arrive(in, &p)
-	return j.seen(j.tun(out).fd, true)
+	return j.seen(j.tun(out).fd, len(j.buf))
 }
 
 // Out sends p from the host and reports whether it left on iface: accepted in
@@ -244,7 +248,7 @@ func (j *Injector) Out(iface string, p Packet) bool {
 	if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES) {
 		j.t.Fatalf("sending %+v: %v", p, err)
 	}
-	return j.seen(j.tun(iface).fd, true)
+	return j.seen(j.tun(iface).fd, len(j.buf))
 }
 
 // Arrive lets raw bytes (a whole IP packet) arrive on iface and judges
@@ -307,10 +311,10 @@ func (j *Injector) arrive(iface string, p *Packet) {
 	}
 }
 
-// seen reads fd until it finds the packet built last; strays are dropped.
-// whole: fd gives whole IP packets, and one of another length is an ICMP error
-// or redirect that quotes ours.
-func (j *Injector) seen(fd int, whole bool) bool {
+// seen reads fd until it finds the packet built last, of which fd gives length
+// bytes; strays are dropped. What ends in our marker and has another length is
+// an ICMP error or redirect that quotes ours.
+func (j *Injector) seen(fd, length int) bool {
 	for {
 		n, err := unix.Read(fd, j.in)
 		switch {
@@ -321,7 +325,7 @@ func (j *Injector) seen(fd int, whole bool) bool {
 		case err != nil:
 			j.t.Fatalf("reading packets: %v", err)
 		}
-		if whole && n != len(j.buf) {
+		if err == nil && n != length {
 			continue
 		}
 		if n >= markerLen && binary.BigEndian.Uint64(j.in[n-markerLen:n]) == j.marker {

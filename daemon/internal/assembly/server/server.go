@@ -136,17 +136,23 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 	return group.Wait()
 }
 
+// notReadyEvery is the least time between two lines about a datastore that
+// does not answer.
+const notReadyEvery = 30 * time.Second
+
 // initialise fills an empty store with what every cluster has, as soon as it
 // answers.
 func initialise(ctx context.Context, s store.Store, log *slog.Logger) {
+	var said time.Time
 	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		err := store.Initialise(ctx, s)
 		if err == nil {
 			log.Info("Datastore ready")
 			return
 		}
-		if wait >= 5*time.Second {
-			log.Warn("Datastore not ready", "err", err)
+		if ctx.Err() == nil && (said.IsZero() || time.Since(said) > notReadyEvery) {
+			said = time.Now()
+			log.Warn("Datastore not ready, it is tried again", "err", err)
 		}
 		select {
 		case <-ctx.Done():
