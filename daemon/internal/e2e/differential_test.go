@@ -179,7 +179,7 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 	g := generator{Rand: newRand(t)}
 	rounds, each := 3000, 150
 	if testing.Short() {
-		rounds = 300
+		rounds = 1000
 	}
 	allowed, denied := 0, 0
 	for range rounds {

@@ -102,7 +102,7 @@ func (g generator) ports(named bool) []api.Port {
 		if chance(g.Rand, 5) { // all of them, or a range that ends where another begins
 			p = pick(g.Rand, api.Port{Min: 1, Max: 65535}, api.Port{Min: 1, Max: 79}, api.Port{Min: 82, Max: 65535})
 		}
-		if named && chance(g.Rand, 30) {
+		if named && chance(g.Rand, 40) {
 			p = api.Port{Name: pick(g.Rand, "web", "dns", "none")}
 		}
 		if !slices.Contains(out, p) {
@@ -113,7 +113,7 @@ func (g generator) ports(named bool) []api.Port {
 }
 
 func (g generator) rule(ingress bool) api.Rule {
-	r := api.Rule{Action: pick(g.Rand, api.Allow, api.Allow, api.Deny, api.Deny, api.Pass, api.Log)}
+	r := api.Rule{Action: pick(g.Rand, api.Allow, api.Allow, api.Deny, api.Deny, api.Pass, api.Pass, api.Log)}
 	family := pick(g.Rand, 0, 0, 4, 6)
 	nets := family
 	if nets == 0 {
@@ -164,7 +164,7 @@ func (g generator) rule(ingress bool) api.Rule {
 			*e = api.EntityRule{Services: &api.ServiceMatch{Name: "s", Namespace: "prod"}}
 		}
 	}
-	if g.broken && chance(g.Rand, 25) {
+	if g.broken && chance(g.Rand, 40) {
 		g.breakRule(&r)
 	}
 	return r
@@ -176,7 +176,7 @@ func (g generator) breakRule(r *api.Rule) {
 	e := pick(g.Rand, &r.Source, &r.Destination)
 	switch g.IntN(14) {
 	case 0:
-		e.Nets = append(e.Nets, pick(g.Rand, "10.0.0.0/33", "nonsense", "fd00::/129", ""))
+		e.Nets = append(e.Nets, pick(g.Rand, "10.0.0.0/33", "nonsense", "fd00::/129", ""), pick(g.Rand, nets4...))
 	case 1:
 		e.Nets = []string{"10.0.0.300"}
 	case 2:
@@ -246,11 +246,14 @@ func (g generator) entity(e *api.EntityRule, family int, numericPorts, namedPort
 	switch {
 	case numericPorts && chance(g.Rand, 40):
 		e.Ports = g.ports(true)
-	case namedPorts && chance(g.Rand, 10):
-		e.Ports = []api.Port{{Name: "web"}}
+	case namedPorts && chance(g.Rand, 15):
+		e.Ports = []api.Port{{Name: pick(g.Rand, "web", "dns")}}
 	}
 	if numericPorts && chance(g.Rand, 15) {
 		e.NotPorts = g.ports(true)
+	}
+	if (numericPorts || namedPorts) && chance(g.Rand, 5) { // of some endpoints, not of all that have it
+		e.Selector, e.Ports, e.NotPorts = g.selector(), []api.Port{{Name: pick(g.Rand, "web", "dns")}}, nil
 	}
 }
 
@@ -266,7 +269,7 @@ func (g generator) rules(ingress bool) []api.Rule {
 func (g generator) policySpec(namespaced bool) api.PolicySpec {
 	s := api.PolicySpec{Selector: g.selector(), Tier: pick(g.Rand, "default", "default", "default", "t1", "t1", "nat", "t3")}
 	if chance(g.Rand, 70) {
-		s.Order = ptr(float64(g.IntN(3)))
+		s.Order = ptr(float64(g.IntN(2)))
 	}
 	switch g.IntN(4) {
 	case 0:
@@ -302,7 +305,7 @@ func head(k api.Kind) api.TypeMeta { return api.TypeMeta{Kind: k, APIVersion: ap
 // resources makes a whole picture, defaulted and, unless it is a broken one,
 // valid.
 func (g generator) resources() []api.Object {
-	g.broken = chance(g.Rand, 20)
+	g.broken = chance(g.Rand, 30)
 	var out []api.Object
 	add := func(o api.Object) {
 		o.Default()
@@ -328,7 +331,7 @@ func (g generator) resources() []api.Object {
 		}
 		add(p)
 	}
-	for i := range g.IntN(5) {
+	for i := range g.IntN(7) {
 		p := &api.GlobalNetworkPolicy{TypeMeta: head(api.KindGlobalNetworkPolicy), Meta: api.Meta{Name: fmt.Sprintf("p%d", i)}, Spec: g.policySpec(false)}
 		p.Spec.ApplyOnForward = chance(g.Rand, 40)
 		switch g.IntN(20) {
