@@ -41,10 +41,15 @@ type lane struct {
 	opened    bool // the gate
 	changed   bool // something was planned since the last good pass; the loop's goroutine only
 
+	// show is held from the look at what is known of endpoints until the
+	// board has it, so that the board's last word is the newest.
+	show sync.Mutex
+
 	mu         sync.Mutex // guards all below
 	pictured   bool
 	linked     bool
 	endpoints  []calc.Endpoint
+	counted    bool // endpoints have been told
 	interfaces map[string]*intent.Interface
 	governed   map[string][]string
 }
@@ -195,15 +200,22 @@ func (l *lane) drifted(d nftables.Drift) {
 
 func (l *lane) setEndpoints(list []calc.Endpoint) {
 	l.mu.Lock()
-	l.endpoints = list
+	l.endpoints, l.counted = list, true
 	l.mu.Unlock()
 	l.showEndpoints()
 }
 
 // showEndpoints puts the endpoints on the board: what calc knows of them with
-// the interfaces that they govern.
+// the interfaces that they govern. Before calc has counted them there is
+// nothing to show.
 func (l *lane) showEndpoints() {
+	l.show.Lock()
+	defer l.show.Unlock()
 	l.mu.Lock()
+	if !l.counted {
+		l.mu.Unlock()
+		return
+	}
 	var out []api.EndpointState
 	for _, e := range l.endpoints {
 		s := api.EndpointState{Name: e.Name, Policies: e.Policies, Profiles: e.Profiles, Status: "up"}
