@@ -95,8 +95,6 @@ var soleImporters = map[string][]string{
 	"github.com/gorilla/mux":            {"web/apiserver"},
 	"github.com/spf13/viper":            {"daemon/internal/config", "cli/command"},
 	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables"},
-	"github.com/google/nftables":        {"daemon/internal/dataplane/nftables"},
-	"github.com/mdlayher/netlink":       {"daemon/internal/dataplane/nftables", "daemon/internal/dataplane/monitor"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
 	"k8s.io/apimachinery":               {"web/apiserver"},
 	"k8s.io/kube-openapi":               {"web/apiserver"},
