@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	outage      = flag.Duration("outage", 20*time.Second, "how long the datastore is away while the host is watched")
+	outage      = flag.Duration("outage", time.Minute, "how long the datastore is away while the host is watched")
 	compactions = flag.Int("compactions", 5, "how often the datastore's history is compacted behind an agent's back")
 )
 
