@@ -342,3 +342,24 @@ func TestGuard_StoreThatWentBackStaysHeldWhateverItsRevision(t *testing.T) {
 		}
 	}
 }
+
+// An outage that ends with a store put back to an older state is told as both:
+// the second line is not lost because the first was written just before.
+func TestGuard_HeldPictureIsLoggedRightAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := initialised(t, 10)
+		var log lines
+		_, stop := running(t, Config{Store: f, Known: knownOf(t, f.Store), Log: log.logger()}, newRecorder())
+		defer stop()
+		rest(time.Minute)
+		f.setAway(true)
+		rest(2 * time.Second)
+		f.setEdit(func(_ api.Kind, o []api.Object, _ api.Revision) ([]api.Object, api.Revision) { return o, 3 })
+		f.setAway(false)
+		rest(5 * time.Second)
+		text := strings.Join(log.text, "\n")
+		if !strings.Contains(text, "datastore is away") || strings.Count(text, "Picture held") != 1 {
+			t.Errorf("log has no line of the outage, or not one of the held picture:\n%s", text)
+		}
+	})
+}

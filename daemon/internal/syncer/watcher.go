@@ -44,7 +44,8 @@ type Config struct {
 	// Kinds are listed and watched. ClusterInformation is added if it is not
 	// among them: the guard needs it.
 	Kinds []api.Kind
-	// Log takes at most one line in ten seconds.
+	// Log takes at most one line in ten seconds, and one for each new reason
+	// to hold a picture.
 	Log *slog.Logger
 	// Known is what the sink has been told already (by Replay) and what the
 	// first listing is compared with. The Watcher sends only the difference.
@@ -356,6 +357,7 @@ func (w *Watcher) hold(v verdict) {
 		h.Since = w.held.Since
 	}
 	news := w.held == nil || *w.held != *h
+	another := w.held == nil || w.held.Reason != h.Reason
 	w.held, w.acceptable = h, ""
 	w.mu.Unlock()
 	if !news {
@@ -364,6 +366,9 @@ func (w *Watcher) hold(v verdict) {
 	if h.Reason == NotReady && len(w.known.objects) == 0 {
 		w.line(slog.LevelInfo, "Waiting for the datastore to be ready", "details", h.Details)
 		return
+	}
+	if another { // it is too grave to be lost behind a line of just before
+		w.lastLine = time.Time{}
 	}
 	w.line(slog.LevelError, "Picture held, what was enforced stays enforced", "reason", h.Reason, "details", h.Details)
 	w.state.Held, w.state.Since = h, now
