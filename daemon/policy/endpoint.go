@@ -76,7 +76,7 @@ func matchesPrefix(prefixes []string, iface string) bool {
 // matches the interface. An expression that cannot be read matches nothing.
 func excluded(patterns []string, iface string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
-		if len(p) < 2 || !strings.HasPrefix(p, "/") || !strings.HasSuffix(p, "/") {
+		if len(p) < 3 || !strings.HasPrefix(p, "/") || !strings.HasSuffix(p, "/") {
 			return p == iface
 		}
 		re, err := regexp.Compile(p[1 : len(p)-1])

@@ -5,6 +5,7 @@ package policy
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,8 +107,9 @@ func (w *World) Settings(host string) Settings {
 	if r, ok := w.options.Reported[host]; ok {
 		s.FailsafeInbound, s.FailsafeOutbound = r.Inbound, r.Outbound
 	}
+	def := s
 	for _, c := range w.felixOf(host) {
-		s.apply(c)
+		s.apply(c, def)
 	}
 	return s
 }
@@ -143,29 +145,38 @@ func (w *World) nodeMatches(nodeSelector, host string) bool {
 }
 
 // apply overrides what the configuration sets. A pointer that is nil and a
-// text that is empty set nothing.
-func (s *Settings) apply(c *api.FelixConfigurationSpec) {
+// text that is empty set nothing. Where what is set cannot be read, def holds.
+func (s *Settings) apply(c *api.FelixConfigurationSpec, def Settings) {
 	if c.FailsafeInboundHostPorts != nil {
-		s.FailsafeInbound = failsafesOf(*c.FailsafeInboundHostPorts)
+		s.FailsafeInbound = failsafesOf(*c.FailsafeInboundHostPorts, def.FailsafeInbound)
 	}
 	if c.FailsafeOutboundHostPorts != nil {
-		s.FailsafeOutbound = failsafesOf(*c.FailsafeOutboundHostPorts)
+		s.FailsafeOutbound = failsafesOf(*c.FailsafeOutboundHostPorts, def.FailsafeOutbound)
 	}
 	if c.DisableConntrackInvalidCheck != nil {
 		s.AllowInvalid = *c.DisableConntrackInvalidCheck
 	}
 	if c.InterfaceExclude != "" {
-		s.InterfaceExclude = listOf(c.InterfaceExclude)
+		s.InterfaceExclude = def.InterfaceExclude
+		if strings.EqualFold(c.InterfaceExclude, "none") {
+			s.InterfaceExclude = []string{}
+		} else if list, ok := listOf(c.InterfaceExclude, isInterfacePattern); ok {
+			s.InterfaceExclude = list
+		}
 	}
 	if c.InterfacePrefix != "" {
-		s.WorkloadPrefixes = listOf(c.InterfacePrefix)
+		s.WorkloadPrefixes = def.WorkloadPrefixes
+		if list, ok := listOf(c.InterfacePrefix, isInterfacePrefix); ok {
+			s.WorkloadPrefixes = list
+		}
 	}
 }
 
 // failsafesOf reads failsafe ports. One whose protocol or net cannot be read
-// is left out: it must not be wider than it was meant.
-func failsafesOf(ports []api.ProtoPort) []Failsafe {
-	list := []Failsafe{}
+// is left out: it must not be wider than it was meant. But then those of def
+// hold too, so that a misprint locks nobody out.
+func failsafesOf(ports []api.ProtoPort, def []Failsafe) []Failsafe {
+	list, bad := []Failsafe{}, false
 	for _, p := range ports {
 		f := Failsafe{Port: p.Port}
 		switch strings.ToLower(p.Protocol) {
@@ -174,32 +185,52 @@ func failsafesOf(ports []api.ProtoPort) []Failsafe {
 		case "udp":
 			f.Protocol = protoUDP
 		default:
+			bad = true
 			continue
 		}
 		if p.Net != "" {
 			n, ok := parseNet(p.Net)
 			if !ok {
+				bad = true
 				continue
 			}
 			f.Net = n
 		}
 		list = append(list, f)
 	}
+	if bad {
+		list = append(list, def...)
+	}
 	return list
 }
 
-// listOf reads a list separated by commas; "none" is the empty list.
-func listOf(text string) []string {
-	list := []string{}
-	if strings.EqualFold(strings.TrimSpace(text), "none") {
-		return list
-	}
+// listOf reads a list separated by commas; false: not all of it is good.
+func listOf(text string, good func(string) bool) ([]string, bool) {
+	var list []string
 	for part := range strings.SplitSeq(text, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			list = append(list, part)
+		part = strings.TrimSpace(part)
+		if !good(part) {
+			return nil, false
 		}
+		list = append(list, part)
 	}
-	return list
+	return list, true
+}
+
+var interfaceWord = regexp.MustCompile(`^[a-zA-Z0-9:._+-]{1,15}$`)
+
+func isInterfacePrefix(s string) bool {
+	return interfaceWord.MatchString(s) && !strings.EqualFold(s, "none")
+}
+
+// isInterfacePattern tells whether s is a name or, between slashes, a regular
+// expression that is not empty.
+func isInterfacePattern(s string) bool {
+	if len(s) > 2 && s[0] == '/' && s[len(s)-1] == '/' {
+		_, err := regexp.Compile(s[1 : len(s)-1])
+		return err == nil
+	}
+	return interfaceWord.MatchString(s)
 }
 
 // controlPorts are TCP failsafes of both directions: BGP, etcd, Typha, the

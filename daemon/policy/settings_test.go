@@ -4,6 +4,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -47,5 +48,28 @@ func TestSettings_WhatAHostReportsGoesBeforeDefaults(t *testing.T) {
 	}
 	if got := w.Settings("h2").FailsafeInbound; len(got) != len(controlPorts())+2 {
 		t.Errorf("Settings(h2).FailsafeInbound = %v, want the defaults", got)
+	}
+}
+
+// What cannot be read of a configuration is what the agent does without too:
+// failsafe ports that are misprinted leave the defaults in force beside the
+// rest, lists of interfaces are the default's as a whole.
+func TestSettings_MisprintsLeaveTheDefaults(t *testing.T) {
+	c := &api.FelixConfiguration{Meta: api.Meta{Name: api.DefaultName}}
+	c.Spec.FailsafeInboundHostPorts = &[]api.ProtoPort{{Port: 443}, {Protocol: "SCTP", Port: 80}}
+	c.Spec.FailsafeOutboundHostPorts = &[]api.ProtoPort{{Port: 443, Net: "10.0.0.0/33"}}
+	ssh, dns := Failsafe{Protocol: 6, Port: 22}, Failsafe{Protocol: 17, Port: 53}
+	for _, lists := range [][2]string{{"eth1,a b", "none"}, {"/(/", "eth1,"}, {"//", "a/b"}} {
+		c.Spec.InterfaceExclude, c.Spec.InterfacePrefix = lists[0], lists[1]
+		s := NewWorld([]api.Object{c}, Options{FailsafeInbound: []Failsafe{ssh}, FailsafeOutbound: []Failsafe{dns}}).Settings("h1")
+		if want := []Failsafe{{Protocol: 6, Port: 443}, ssh}; !slices.Equal(s.FailsafeInbound, want) {
+			t.Errorf("inbound failsafes %v, want %v", s.FailsafeInbound, want)
+		}
+		if want := []Failsafe{dns}; !slices.Equal(s.FailsafeOutbound, want) {
+			t.Errorf("outbound failsafes %v, want %v", s.FailsafeOutbound, want)
+		}
+		if !slices.Equal(s.InterfaceExclude, []string{"kube-ipvs0"}) || !slices.Equal(s.WorkloadPrefixes, []string{"cali"}) {
+			t.Errorf("with %q: excluded %q, prefixes %q, want the defaults", lists, s.InterfaceExclude, s.WorkloadPrefixes)
+		}
 	}
 }

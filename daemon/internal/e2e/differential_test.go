@@ -145,7 +145,7 @@ func disagreement(objs []api.Object, w *policy.World, s *ruleset.State, p probe)
 func rejects(objs []api.Object) bool {
 	for _, o := range objs {
 		if f, ok := o.(*api.FelixConfiguration); ok && f.Name == "default" {
-			return f.Spec.NftablesFilterDenyAction == "Reject"
+			return strings.EqualFold(f.Spec.NftablesFilterDenyAction, "Reject")
 		}
 	}
 	return false

@@ -225,9 +225,12 @@ func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 	if !strings.Contains(out, "answer: denied") {
 		t.Errorf("explain prints no verdict:\n%s", out)
 	}
-	if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); !strings.Contains(rules, "443") {
-		t.Errorf("the first policy is not in the kernel:\n%s", rules)
-	}
+	eventually(t, "the first policy is in the kernel", func() error {
+		if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); !strings.Contains(rules, "443") {
+			return fmt.Errorf("%s", rules)
+		}
+		return nil
+	})
 	bash(t, ns, dir, script(d, append(slices.Clone(beside), first[last])), env...)
 	eventually(t, "the first policy is gone from the kernel", func() error {
 		if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); strings.Contains(rules, "443") {

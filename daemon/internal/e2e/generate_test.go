@@ -446,6 +446,12 @@ func (g generator) configuration(add func(api.Object)) {
 		f.Spec.NftablesFilterDenyAction = pick(g.Rand, "", "", "Reject", "Drop")
 		f.Spec.InterfaceExclude = pick(g.Rand, "", "", "", "eth1", "/^eth/,x", "none")
 		f.Spec.InterfacePrefix = pick(g.Rand, "", "", "", "cali,eth1", "tap")
+		if g.broken {
+			f.Spec.InterfaceExclude = pick(g.Rand, "/(/", "//", "eth1,a b", "eth1,", "/eth1/")
+			f.Spec.InterfacePrefix = pick(g.Rand, "none", "eth1,a b", "eth1,", "eth")
+			f.Spec.NftablesFilterDenyAction = pick(g.Rand, "Maybe", "reject", "Reject")
+			f.Spec.FailsafeInboundHostPorts = &[]api.ProtoPort{{Protocol: "TCP", Port: 443}, pick(g.Rand, api.ProtoPort{Protocol: "SCTP", Port: 80}, api.ProtoPort{Port: 80, Net: "10.0.0.0/33"}, api.ProtoPort{Port: 80})}
+		}
 		add(f)
 	}
 	if chance(g.Rand, 15) { // one for this host, one for another

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -91,7 +92,8 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	if len(endpoints) == 0 {
 		endpoints = []string{"unix://" + etcdSocket(cfg)}
 	}
-	board := status.NewBoard(status.Config{Host: cfg.Node, Role: string(cfg.Role), Datastore: "etcdv3", Endpoints: endpoints, Log: log})
+	live := map[string]func() error{} // filled below, asked once all runs
+	board := status.NewBoard(status.Config{Host: cfg.Node, Role: string(cfg.Role), Datastore: "etcdv3", Endpoints: endpoints, Live: live, Log: log})
 
 	public := listenMetrics(cfg, log, board)
 	if public != nil {
@@ -111,6 +113,8 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		return err
 	}
 	defer l.filter.Close()
+	thinking := &pulse{}
+	maps.Copy(live, liveness(l.loop, thinking))
 	reporter := status.NewReporter(board, store, log.With("part", "reporter"))
 
 	registry := prometheus.NewRegistry()
@@ -129,7 +133,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	}
 	group.Go(func() error { return syncer.Replay(known.Known, watcher).Run(ctx, syncer.Tee{buffer, writer}) })
 	group.Go(func() error { return writer.Run(ctx) })
-	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter) })
+	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
 	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
 	group.Go(func() error { return l.loop.Run(ctx) })
@@ -185,7 +189,7 @@ func listenMetrics(cfg config.Config, log *slog.Logger, board *status.Board) net
 const reportDelay = 300 * time.Millisecond
 
 // think runs calc: batches of events in, batches of intents out.
-func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, board *status.Board, reporter *status.Reporter) error {
+func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, board *status.Board, reporter *status.Reporter, thinking *pulse) error {
 	g := calc.New(calcConfig(cfg))
 	report := func() {
 		l.setEndpoints(g.Endpoints())
@@ -205,7 +209,9 @@ func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, b
 		if due {
 			wait, cancel = context.WithDeadline(ctx, reported.Add(reportDelay))
 		}
+		thinking.rest()
 		batch, err := in.Next(wait)
+		thinking.work()
 		cancel()
 		switch {
 		case ctx.Err() != nil:
