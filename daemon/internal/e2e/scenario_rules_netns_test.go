@@ -264,6 +264,11 @@ var portScenarios = []scenario{
 		out eth0 tcp 10.0.0.1 10.0.0.2 90 ok
 		out eth0 tcp 10.0.0.1 10.0.0.3 80 blocked
 		out eth0 tcp 10.0.0.1 10.0.0.3 90 blocked`}}},
+	{name: "S126 also if all ports have names", steps: []step{{
+		to("{action: Allow, protocol: TCP, destination: {selector: a == 'b', ports: [http]}}") + remote("r", "a: b", "10.0.0.2", ", ports: [{name: http, protocol: TCP, port: 80}]") + remote("s", "a: c", "10.0.0.3", ", ports: [{name: http, protocol: TCP, port: 80}]"), `
+		out eth0 tcp 10.0.0.1 10.0.0.2 80 ok
+		out eth0 tcp 10.0.0.1 10.0.0.2 90 blocked
+		out eth0 tcp 10.0.0.1 10.0.0.3 80 blocked`}}},
 	{name: "S127 named ports, notSelector, nets and notNets all hold", steps: []step{{
 		to("{action: Allow, protocol: TCP, destination: {notSelector: a == 'c', nets: [10.0.0.0/24], notNets: [10.0.0.128/25], ports: [http]}}") +
 			remote("r", "a: b", "10.0.0.2", ", ports: [{name: http, protocol: TCP, port: 80}]") + remote("s", "a: c", "10.0.0.3", ", ports: [{name: http, protocol: TCP, port: 80}]") + remote("u", "a: b", "10.0.0.200", ", ports: [{name: http, protocol: TCP, port: 80}]"), `
@@ -380,6 +385,12 @@ var tierScenarios = []scenario{
 		in eth0 tcp 10.0.0.2 10.0.0.1 80 ok
 		in eth0 tcp 10.0.0.2 10.0.0.1 81 blocked
 		in eth0 udp 10.0.0.2 10.0.0.1 81 ok`}}},
+	{name: "S150 any policy of a tier may pass, not the first alone", steps: []step{{
+		tierDefault + tier("a", "1", "Deny") + hEth0 + gnp("a.p", "tier: a, order: 1, ingress: [{action: Pass, protocol: TCP}]") + gnp("a.q", "tier: a, order: 2, ingress: [{action: Pass, protocol: UDP}]") +
+			gnp("a.r", "tier: a, order: 3, ingress: [{action: Deny}]") + gnp("p", allowAll), `
+		in eth0 tcp 10.0.0.2 10.0.0.1 80 ok
+		in eth0 udp 10.0.0.2 10.0.0.1 80 ok
+		in eth0 sctp 10.0.0.2 10.0.0.1 80 blocked`}}},
 	{name: "S151 a tier with policies of the other direction only is skipped", steps: []step{{
 		tierDefault + tier("a", "1", "Deny") + hEth0 + gnp("a.p", "tier: a, types: [Egress], egress: [{action: Deny}]") + gnp("p", allowAll), `
 		in eth0 tcp 10.0.0.2 10.0.0.1 80 ok
