@@ -2,7 +2,7 @@
 
 // Package intent is what calc says and planners hear: plain keyed facts about
 // one host. It is a closed list: Policy, Profile, Set, Member, HostEndpoint,
-// Settings, Interface. Values are not changed after they are handed on.
+// WorkloadEndpoint, Settings, Interface. Values are not changed after they are handed on.
 //
 // Who says what: calc says all but Interface, which the link monitor says.
 // Planners must not depend on the order in which facts of one batch arrive,
@@ -28,13 +28,15 @@ const (
 	KindProfile
 	KindHostEndpoint
 	KindInterface
+	KindWorkloadEndpoint
 )
 
 // Key names one fact.
 type Key struct {
 	Kind Kind
-	// Name is the set's id, the profile's, endpoint's or interface's name;
-	// empty for Settings and for policies.
+	// Name is the set's id, the profile's, host endpoint's or interface's
+	// name, the workload endpoint's "namespace/name"; empty for Settings and
+	// for policies.
 	Name string
 	// Policy names a policy; only for KindPolicy.
 	Policy api.Key
@@ -86,7 +88,40 @@ type Settings struct {
 	LogBurst    int
 	// MaxSetSize is the largest number of members of a set.
 	MaxSetSize int
+	// EndpointToHost is what becomes of traffic from a workload to this host
+	// that the workload's egress policy allows.
+	EndpointToHost ToHost
+	// AllowVXLANFromWorkloads and AllowIPIPFromWorkloads let workloads send
+	// encapsulated packets; VXLANPort is the UDP port of the former.
+	AllowVXLANFromWorkloads bool
+	AllowIPIPFromWorkloads  bool
+	VXLANPort               uint16
+	// RemoveExternalRoutes: routes of others on workload interfaces that
+	// have an endpoint are removed.
+	RemoveExternalRoutes bool
+	// NoRoutes: no routes are programmed (routeSyncDisabled).
+	NoRoutes bool
+	// NoForwarding: the host's forwarding sysctls are left alone
+	// (ipForwarding Disabled).
+	NoForwarding bool
+	// DeviceRouteSourceAddrs are the preferred sources of routes to
+	// workloads, at most one of each family.
+	DeviceRouteSourceAddrs []netip.Addr
+	// KeepFlows: flows that a change no longer allows go on until they end,
+	// as with Calico.
+	KeepFlows bool
 }
+
+// ToHost is what becomes of traffic from a workload to its host.
+type ToHost uint8
+
+// Choices of ToHost (defaultEndpointToHostAction). ToHostReturn leaves the
+// packet to other programs' rules.
+const (
+	ToHostDrop ToHost = iota
+	ToHostReturn
+	ToHostAccept
+)
 
 // Failsafe is traffic that policy cannot take away. Port is the destination
 // port. Net is the peer; the zero Prefix means anybody, both families.
@@ -129,6 +164,9 @@ type Policy struct {
 	Ingress        []Rule
 	Egress         []Rule
 	ApplyOnForward bool
+	// Untracked: doNotTrack. PreDNAT: preDNAT. At most one of them is set,
+	// and such a policy is listed only in the tiers of its own kind.
+	Untracked, PreDNAT bool
 }
 
 // Profile is a profile that an endpoint of this host lists.
@@ -192,6 +230,30 @@ type HostEndpoint struct {
 	Tiers []Tier
 	// ForwardTiers judge forwarded traffic: applyOnForward policies only.
 	ForwardTiers []Tier
+	// UntrackedTiers judge every packet before connection tracking:
+	// doNotTrack policies only.
+	UntrackedTiers []Tier
+	// PreDNATTiers judge what comes in, before its destination is rewritten:
+	// preDNAT policies only; no egress.
+	PreDNATTiers []Tier
+}
+
+// WorkloadEndpoint is the host's side of the interface of a container or a
+// virtual machine of this host, with what governs it.
+type WorkloadEndpoint struct {
+	// Interface is the name of the interface on this host.
+	Interface string
+	// Addrs are the workload's addresses, its only sources unless
+	// AllowedSources says more; at least one.
+	Addrs []netip.Addr
+	// AllowedSources are further prefixes that it may send from.
+	AllowedSources []netip.Prefix
+	// MAC is the workload's link address; zero: not known.
+	MAC      [6]byte
+	Profiles []string
+	// Tiers judge traffic of the workload, in order. Untracked and preDNAT
+	// policies have no say here.
+	Tiers []Tier
 }
 
 // Tier is a tier as it looks from one endpoint: only the policies that govern
@@ -211,10 +273,11 @@ type Interface struct {
 	Up    bool
 }
 
-func (*Settings) isIntent()     {}
-func (*Set) isIntent()          {}
-func (IsMember) isIntent()      {}
-func (*Policy) isIntent()       {}
-func (*Profile) isIntent()      {}
-func (*HostEndpoint) isIntent() {}
-func (*Interface) isIntent()    {}
+func (*Settings) isIntent()         {}
+func (*Set) isIntent()              {}
+func (IsMember) isIntent()          {}
+func (*Policy) isIntent()           {}
+func (*Profile) isIntent()          {}
+func (*HostEndpoint) isIntent()     {}
+func (*WorkloadEndpoint) isIntent() {}
+func (*Interface) isIntent()        {}

@@ -141,6 +141,8 @@ func (l *lowerer) action(r *ruleset.Rule) ([]ending, error) {
 		return one(func(p *prog) { p.log(a, unit) })
 	case ruleset.SetMark:
 		return one(func(p *prog) { p.setMark(^(a.MarkMask | a.Mark), a.Mark) })
+	case ruleset.NoTrack:
+		return one(func(p *prog) { p.expr("notrack", func() {}) })
 	}
 	return nil, fmt.Errorf("verb %d: unknown", a.Verb)
 }
@@ -177,6 +179,11 @@ func iface(key uint32, name string) step {
 	return func(p *prog) { p.meta(key, reg1); p.is(ifname(name), false) }
 }
 
+// ifacePrefix compares the beginning of an interface's name only.
+func ifacePrefix(key uint32, prefix string) step {
+	return func(p *prog) { p.meta(key, reg1); p.is([]byte(prefix), false) }
+}
+
 func masked(load step, mask, want uint32, not bool) step {
 	return func(p *prog) {
 		load(p)
@@ -198,7 +205,7 @@ func (c *conj) match() error {
 	default:
 		return fmt.Errorf("family %d: unknown", m.Family)
 	}
-	if len(m.InInterface) > 15 || len(m.OutInterface) > 15 {
+	if max(len(m.InInterface), len(m.OutInterface), len(m.InPrefix), len(m.OutPrefix)) > 15 {
 		c.never = true
 	}
 	if m.InInterface != "" {
@@ -206,6 +213,12 @@ func (c *conj) match() error {
 	}
 	if m.OutInterface != "" {
 		c.add(iface(unix.NFT_META_OIFNAME, m.OutInterface))
+	}
+	if m.InPrefix != "" {
+		c.add(ifacePrefix(unix.NFT_META_IIFNAME, m.InPrefix))
+	}
+	if m.OutPrefix != "" {
+		c.add(ifacePrefix(unix.NFT_META_OIFNAME, m.OutPrefix))
 	}
 	if m.FromHost {
 		c.add(func(p *prog) { p.meta(unix.NFT_META_IIF, reg1); p.is(native32(0), false) })

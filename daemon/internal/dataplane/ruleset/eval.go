@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // State is a whole ruleset: every object that is wanted. It implements
@@ -122,6 +123,8 @@ type Trace struct {
 	Logged []string
 	// Mark is the packet's mark afterwards.
 	Mark uint32
+	// NoTrack: connection tracking shall leave the packet alone.
+	NoTrack bool
 }
 
 // Eval runs a packet through all base chains of a hook, in order of priority,
@@ -217,6 +220,8 @@ func (e *evaluation) chain(name string, depth int) Verdict {
 			e.trace.Logged = append(e.trace.Logged, a.LogPrefix)
 		case SetMark:
 			e.packet.Mark = e.packet.Mark&^a.MarkMask | a.Mark
+		case NoTrack:
+			e.trace.NoTrack = true
 		default:
 			panic(fmt.Sprintf("ruleset: chain %s rule %d: verb %d", name, i, a.Verb))
 		}
@@ -240,6 +245,8 @@ func (e *evaluation) matches(m *Match) bool {
 	case m.Family != AnyFamily && m.Family != family,
 		m.InInterface != "" && m.InInterface != p.In,
 		m.OutInterface != "" && m.OutInterface != p.Out,
+		m.InPrefix != "" && !strings.HasPrefix(p.In, m.InPrefix),
+		m.OutPrefix != "" && !strings.HasPrefix(p.Out, m.OutPrefix),
 		m.FromHost && p.In != "",
 		m.CtState != 0 && m.CtState&p.State == 0,
 		m.DNATed && !p.DNATed,

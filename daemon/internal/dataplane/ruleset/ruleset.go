@@ -134,6 +134,9 @@ type Match struct {
 	Family       Family
 	InInterface  string
 	OutInterface string
+	// InPrefix and OutPrefix are beginnings of interface names; a packet
+	// without that interface does not match.
+	InPrefix, OutPrefix string
 	// FromHost: the packet was made on this host (it has no input interface).
 	FromHost bool
 	// CtState: the packet's state is one of these.
@@ -178,8 +181,10 @@ type Verb uint8
 // run); Drop and Reject end the packet. Return goes back to the caller's next
 // rule; Jump calls Target, Goto continues in it without coming back. Dispatch
 // looks the interface up in the map Target and continues in the chain found,
-// without coming back; not found: next rule. Log and SetMark go on with the
-// next rule.
+// without coming back; not found: next rule. Log, SetMark and NoTrack go on
+// with the next rule. NoTrack keeps connection tracking away from the packet,
+// whose state is then untracked; it works where tracking has not begun, in
+// prerouting and output at priority -300.
 const (
 	Accept Verb = iota + 1
 	Drop
@@ -191,6 +196,7 @@ const (
 	DispatchOut
 	Log
 	SetMark
+	NoTrack
 )
 
 // Action is what a rule does.
@@ -207,6 +213,12 @@ type Action struct {
 	LogBurst uint32
 	// SetMark: mark = mark &^ MarkMask | Mark.
 	Mark, MarkMask uint32
+	// Yield, of an Accept in a base chain: we have nothing against the
+	// packet, and leave it to others. Where other programs' rules share the
+	// kernel's chain with ours (iptables) they still judge it; where they
+	// have chains of their own (nftables) they do so always, and Yield says
+	// nothing.
+	Yield bool
 }
 
 // Count is what a counter has counted.

@@ -96,6 +96,9 @@ func (r *Rule) String() string {
 func (a *Action) String() string {
 	switch a.Verb {
 	case Accept:
+		if a.Yield {
+			return "accept yield"
+		}
 		return "accept"
 	case Drop:
 		return "drop"
@@ -119,6 +122,8 @@ func (a *Action) String() string {
 		return s
 	case SetMark:
 		return fmt.Sprintf("mark %#x/%#x", a.Mark, a.MarkMask)
+	case NoTrack:
+		return "notrack"
 	}
 	panic(fmt.Sprintf("ruleset: verb %d", a.Verb))
 }
@@ -134,6 +139,12 @@ func (m *Match) words() []string {
 	}
 	if m.OutInterface != "" {
 		add("out %s", m.OutInterface)
+	}
+	if m.InPrefix != "" {
+		add("in %s*", m.InPrefix)
+	}
+	if m.OutPrefix != "" {
+		add("out %s*", m.OutPrefix)
 	}
 	if m.FromHost {
 		add("from-host")
