@@ -32,6 +32,9 @@ type Reporting struct {
 	// Interval is ReportingIntervalSecs, TTL ReportingTTLSecs. Zero: 30 s
 	// and 90 s, as in Felix.
 	Interval, TTL time.Duration
+	// EndpointDelay is EndpointReportingDelaySecs: changes of endpoints are
+	// gathered for so long before they are written.
+	EndpointDelay time.Duration
 	// Region is OpenstackRegion; empty: none.
 	Region string
 }
@@ -96,23 +99,28 @@ func (r *Reporter) Run(ctx context.Context) error {
 	clock := r.board.cfg.Clock
 	timer := clock.NewTimer(0)
 	defer timer.Stop()
-	var nextAlive, notBefore time.Time
+	var nextAlive, nextEndpoints, notBefore time.Time
 	for {
+		gather := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.news:
 		case <-changed:
+			gather = true
 		case <-timer.C():
 		}
 		r.mu.Lock()
 		s := r.settings.withDefaults()
 		r.mu.Unlock()
 		if !s.Enabled {
-			r.written, nextAlive = nil, time.Time{}
+			r.written, nextAlive, nextEndpoints = nil, time.Time{}, time.Time{}
 			continue
 		}
 		now := clock.Now()
+		if gather && nextEndpoints.IsZero() {
+			nextEndpoints = now.Add(s.EndpointDelay)
+		}
 		if now.Before(notBefore) {
 			timer.Reset(notBefore.Sub(now))
 			continue
@@ -124,8 +132,10 @@ func (r *Reporter) Run(ctx context.Context) error {
 				nextAlive = now.Add(s.Interval)
 			}
 		}
-		if err == nil {
-			err = r.endpoints(call)
+		if err == nil && (r.written == nil || !nextEndpoints.IsZero() && !now.Before(nextEndpoints)) {
+			if err = r.endpoints(call); err == nil {
+				nextEndpoints = time.Time{}
+			}
 		}
 		cancel()
 		if err != nil {
@@ -134,7 +144,11 @@ func (r *Reporter) Run(ctx context.Context) error {
 			timer.Reset(retryAfter)
 			continue
 		}
-		timer.Reset(max(0, nextAlive.Sub(clock.Now())))
+		next := nextAlive
+		if !nextEndpoints.IsZero() && nextEndpoints.Before(next) {
+			next = nextEndpoints
+		}
+		timer.Reset(max(0, next.Sub(clock.Now())))
 	}
 }
 

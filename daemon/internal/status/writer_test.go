@@ -270,3 +270,34 @@ func TestReporter_AfterAnOutageWritesWhatIsMissing(t *testing.T) {
 		}
 	})
 }
+
+func TestReporter_GathersChangesOfEndpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &raw{values: map[string]string{}, ttls: map[string]time.Duration{}}
+		b := NewBoard(Config{Host: "h1"})
+		rep := NewReporter(b, r, nil)
+		stop := begin(t, rep.Run)
+		defer stop()
+		b.SetBatch(syncer.Batch{Synced: true})
+		b.SetEndpoints(endpoints(1, "up"))
+		rep.SetReporting(Reporting{Enabled: true, EndpointDelay: 3 * time.Second})
+		synctest.Wait()
+		rest(3 * time.Second)
+		r.forget()
+		for range 5 { // flapping
+			b.SetEndpoints(endpoints(1, "down"))
+			rest(200 * time.Millisecond)
+			b.SetEndpoints(endpoints(1, "up"))
+			rest(200 * time.Millisecond)
+		}
+		b.SetEndpoints(endpoints(1, "down"))
+		synctest.Wait()
+		if len(r.writes) != 0 {
+			t.Errorf("writes within the delay: %q", r.writes)
+		}
+		rest(2 * time.Second)
+		if !slices.Equal(r.writes, []string{endpointDir + "e0"}) || string(r.values[endpointDir+"e0"]) != `{"status":"down"}` {
+			t.Errorf("writes after the delay: %q, %v; want the last state, once", r.writes, r.values)
+		}
+	})
+}

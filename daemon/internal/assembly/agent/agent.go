@@ -196,7 +196,7 @@ func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, b
 		board.SetFaults("calc", g.Faults())
 		board.SetNoEffect(g.NoEffect())
 		r := g.Reporting()
-		reporter.SetReporting(status.Reporting{Enabled: r.Endpoints, Interval: r.Interval, TTL: r.TTL})
+		reporter.SetReporting(status.Reporting{Enabled: r.Endpoints, Interval: r.Interval, TTL: r.TTL, EndpointDelay: r.EndpointDelay})
 		n := g.Stats()
 		board.SetCounts(status.Counts{
 			HostEndpoints: n.HostEndpoints, WorkloadEndpoints: n.WorkloadEndpoints, Policies: n.Policies, Profiles: n.Profiles,
