@@ -100,11 +100,17 @@ func NewPlanner(out Out) *Planner {
 func (p *Planner) Note(c intent.Change) {
 	switch c.Key.Kind {
 	case intent.KindSettings:
+		size := p.settings.MaxSetSize
 		p.settings = &intent.Settings{}
 		if c.Value != nil {
 			p.settings = c.Value.(*intent.Settings)
 		}
 		p.dirtyAll = true
+		if p.settings.MaxSetSize != size {
+			for name, s := range p.sets {
+				p.noteSet(intent.Change{Key: intent.Key{Kind: intent.KindSet, Name: name}, Value: s})
+			}
+		}
 	case intent.KindSet:
 		p.noteSet(c)
 	case intent.KindMember:

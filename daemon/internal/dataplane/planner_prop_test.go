@@ -108,6 +108,7 @@ func (w *world) step() []intent.Change {
 			DenyReject: w.r.IntN(2) == 0, AllowInvalid: w.r.IntN(2) == 0,
 			FailsafeInbound:  []intent.Failsafe{{Protocol: 6, Port: 22}, {Protocol: 6, Port: uint16(w.r.IntN(3) + 1), Net: netip.MustParsePrefix("fd00::/8")}},
 			WorkloadPrefixes: []string{"cali"}, InterfaceExclude: []string{"/^x/"}, LogPrefix: pick(w.r, "a", "b %t %k %p"),
+			MaxSetSize: w.r.IntN(3),
 		})
 	case 1, 2:
 		return set(pol(), &intent.Policy{Tier: "t", Ingress: w.rules(), Egress: w.rules()})

@@ -16,6 +16,7 @@ func setName(id string, f ruleset.Family) string {
 }
 
 func (p *Planner) noteSet(c intent.Change) {
+	note(p.sets, c.Key.Name, c.Value)
 	for _, f := range []ruleset.Family{ruleset.IPv4, ruleset.IPv6} {
 		id := ruleset.ID{Kind: ruleset.KindSet, Name: setName(c.Key.Name, f)}
 		if c.Value == nil {
@@ -26,9 +27,8 @@ func (p *Planner) noteSet(c intent.Change) {
 		if c.Value.(*intent.Set).Type == intent.NamedPorts {
 			typ = ruleset.TypeAddrPort
 		}
-		p.out.Want(id, &ruleset.Set{Family: f, Type: typ})
+		p.out.Want(id, &ruleset.Set{Family: f, Type: typ, MaxSize: p.settings.MaxSetSize})
 	}
-	note(p.sets, c.Key.Name, c.Value)
 }
 
 func (p *Planner) noteMember(c intent.Change) {

@@ -223,7 +223,7 @@ func (s Suite) broken(t *testing.T) {
 // would open stays closed, and the rest goes on.
 func (s Suite) overfull(t *testing.T) {
 	const limit = 8
-	b := s.bench(t, Options{Owner: true, MaxSetSize: limit})
+	b := s.bench(t, Options{Owner: true, MaxSetSize: 1000})
 	w := worlds[ruleset.IPv4]
 	in, out := w.near[0], adr("10.1.0.200")
 	id := func(i int) ruleset.ID {
@@ -233,7 +233,7 @@ func (s Suite) overfull(t *testing.T) {
 		}
 		return ruleset.ID{Kind: ruleset.KindMember, Name: "s", Elem: ruleset.Element{Net: netip.PrefixFrom(a, 32)}}
 	}
-	b.Want(SetID("s"), &ruleset.Set{Family: ruleset.IPv4, Type: ruleset.TypeNet})
+	b.Want(SetID("s"), &ruleset.Set{Family: ruleset.IPv4, Type: ruleset.TypeNet, MaxSize: 1})
 	port := func(p uint16, m ruleset.Match, a ruleset.Action) ruleset.Rule {
 		m.Family, m.Protocol, m.DstPorts = ruleset.IPv4, netnstest.TCP, []ruleset.PortRange{{Min: p, Max: p}}
 		return ruleset.Rule{Match: m, Action: a}
@@ -249,6 +249,8 @@ func (s Suite) overfull(t *testing.T) {
 		b.Want(id(i+1), ruleset.Member{})
 	}
 	b.Want(id(0), ruleset.Member{}) // the one too many, or one of the others
+	b.reconcile()
+	b.Want(SetID("s"), &ruleset.Set{Family: ruleset.IPv4, Type: ruleset.TypeNet, MaxSize: limit}) // the limit changes
 	b.reconcile()
 	if got := s.OverSize(b.be); !slices.Equal(got, []string{"s"}) {
 		t.Errorf("OverSize() = %v, want [s]", got)

@@ -25,8 +25,9 @@
 //     (every expression of every rule, every element), and after a change
 //     what was changed is read again. Names and comments prove nothing.
 //  4. A batch that failed means "unknown": read again, then try again. What
-//     the kernel refuses twice is set aside and reported; its chain stays as
-//     it was, and all else goes on.
+//     the kernel refuses twice is set aside and reported, and all else goes
+//     on. A chain that packets are sent through already stays as it was; one
+//     that is new is made all the same, with stand-ins that deny (standin.go).
 //  5. Only what differs is sent: a rule, an element. A restart with unchanged
 //     wishes sends nothing but the claim of ownership.
 //  6. The table carries the flags owner and persist (kernel 6.9) where they

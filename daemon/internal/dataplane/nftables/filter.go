@@ -22,8 +22,8 @@ type Config struct {
 	// Owner claims the table with the flags owner and persist, where the
 	// kernel has them; default true.
 	Owner bool
-	// MaxSetSize is the largest number of elements of one set in the
-	// kernel; default 1,048,576.
+	// MaxSetSize is the largest number of elements in the kernel of a set
+	// that does not say so itself; default 1,048,576.
 	MaxSetSize int
 	// Log is told of changes of state; default: nothing is said.
 	Log *slog.Logger
@@ -76,8 +76,10 @@ type Filter struct {
 	// fights are the times of the last repairs.
 	fights []time.Time
 	retry  time.Time // when what was refused is tried again
-	again  bool      // Resync was called
-	soft   map[string]error
+	// refusedConsts are the constant sets that the kernel does not take.
+	refusedConsts map[string]error
+	again         bool // Resync was called
+	soft          map[string]error
 
 	// mu guards what other goroutines touch.
 	mu      sync.Mutex
@@ -95,12 +97,20 @@ type note struct {
 }
 
 type chainState struct {
-	name    string
-	want    *ruleset.Chain
-	kname   string
-	uses    []use // of what was lowered last
-	refused error // the kernel's answer; left alone until Filter.retry
+	name  string
+	want  *ruleset.Chain
+	kname string
+	uses  []use // of what was lowered last
+	// What the kernel has against the chain as a whole and, by index, against
+	// rules of it; so it is until Filter.retry. hopeless: it will not have
+	// the chain in any form.
+	refused  error
+	hopeless bool
+	bad      map[int]refusedRule
 }
+
+// forget lets what was refused be tried again.
+func (c *chainState) forget() { c.refused, c.hopeless, c.bad = nil, false, nil }
 
 // use names what a chain refers to; the ruleset's names.
 type use struct {
@@ -124,7 +134,10 @@ type mapState struct {
 	kname   string
 	entries map[string]ruleset.Entry
 	dirty   map[string]struct{}
-	refused error
+	// refused: of the map's entries the new ones drop instead. hopeless: the
+	// kernel has refused those as well.
+	refused  error
+	hopeless bool
 }
 
 // New opens the sockets of a Filter, in the network namespace of the calling
@@ -158,7 +171,7 @@ func New(cfg Config) (*Filter, error) {
 	f := &Filter{
 		cfg: cfg, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet",
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{},
-		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{},
+		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{}, refusedConsts: map[string]error{},
 		dirtyChains: map[*chainState]struct{}{}, dirtySets: map[*setState]struct{}{}, dirtyMaps: map[*mapState]struct{}{},
 	}
 	return f, nil
@@ -191,7 +204,8 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 			c = &chainState{name: id.Name}
 			f.chains[id.Name] = c
 		}
-		c.want, c.refused = v, nil
+		c.want = v
+		c.forget()
 		f.dirtyChains[c] = struct{}{}
 	case *ruleset.Set:
 		f.wantSet(f.set(id.Name), v)
@@ -203,13 +217,14 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 		f.dirtySets[s] = struct{}{}
 	case *ruleset.Dispatch:
 		m := f.dispatchMap(id.Name)
-		m.want, m.refused = true, nil
+		m.want = true
+		m.refused, m.hopeless = nil, false
 		f.dirtyMaps[m] = struct{}{}
 	case ruleset.Entry:
 		m := f.dispatchMap(id.Name)
 		m.entries[id.Iface] = v
 		m.dirty[id.Iface] = struct{}{}
-		m.refused = nil
+		m.refused, m.hopeless = nil, false
 		f.dirtyMaps[m] = struct{}{}
 	default:
 		panic(fmt.Sprintf("nftables: object of type %T", o))
@@ -221,7 +236,8 @@ func (f *Filter) Unwant(id ruleset.ID) {
 	switch id.Kind {
 	case ruleset.KindChain:
 		if c := f.chains[id.Name]; c != nil {
-			c.want, c.refused = nil, nil
+			c.want = nil
+			c.forget()
 			f.dirtyChains[c] = struct{}{}
 		}
 	case ruleset.KindSet:
@@ -282,7 +298,7 @@ func (s *setState) loosen(e ruleset.Element) {
 func (f *Filter) wantSet(s *setState, v *ruleset.Set) {
 	f.dirtySets[s] = struct{}{}
 	s.refused = nil
-	if s.m == nil || s.want == nil || *s.want != *v {
+	if s.m == nil || s.want == nil || s.want.Family != v.Family || s.want.Type != v.Type {
 		old := s.m
 		s.m = newMembers(v)
 		loose := s.loose
@@ -472,78 +488,4 @@ func nextGen(g uint32) uint32 {
 		g++
 	}
 	return g
-}
-
-// setAside marks what the kernel refuses, though it was asked with fresh
-// knowledge, so that the rest can go on. False: it cannot be told what, or
-// the reason is not in the object.
-func (f *Filter) setAside(r *refusal) bool {
-	switch r.errno {
-	case unix.ENOBUFS, unix.ENOMEM, unix.EINTR, unix.EAGAIN, unix.ERESTART, unix.EPERM, unix.EACCES, unix.EIO:
-		return r.errno == unix.ERESTART // another's transaction came between
-	}
-	err := fmt.Errorf("refused by the kernel: %w", r)
-	switch r.object.kind {
-	case 'c':
-		if c := f.chains[r.object.name]; c != nil && c.refused == nil {
-			c.refused = err
-			break
-		}
-		return false
-	case 's':
-		if s := f.sets[r.object.name]; s != nil && s.refused == nil {
-			s.refused = err
-			break
-		}
-		return false
-	case 'm':
-		if m := f.maps[r.object.name]; m != nil && m.refused == nil {
-			m.refused = err
-			break
-		}
-		return false
-	case 'k':
-		users := 0
-		for _, c := range f.chains {
-			for _, u := range c.uses {
-				if u.kind == 0 && u.name == r.object.name && c.refused == nil {
-					c.refused = err
-					users++
-				}
-			}
-		}
-		if users == 0 {
-			return false
-		}
-	default:
-		return false
-	}
-	f.retry = time.Now().Add(refusedAgain)
-	return true
-}
-
-// forgive lets what was refused be tried again.
-func (f *Filter) forgive() {
-	f.retry = time.Time{}
-	for _, c := range f.chains {
-		if c.refused != nil {
-			c.refused = nil
-			f.dirtyChains[c] = struct{}{}
-		}
-	}
-	for _, s := range f.sets {
-		if s.refused != nil {
-			s.refused = nil
-			f.dirtySets[s] = struct{}{}
-		}
-	}
-	for _, m := range f.maps {
-		if m.refused != nil {
-			m.refused = nil
-			f.dirtyMaps[m] = struct{}{}
-			for name := range m.entries {
-				m.dirty[name] = struct{}{}
-			}
-		}
-	}
 }

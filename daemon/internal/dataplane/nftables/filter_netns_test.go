@@ -267,7 +267,7 @@ func TestNetnsFilter_Counters(t *testing.T) {
 	}
 }
 
-func TestNetnsFilter_RefusedChainIsSetAside(t *testing.T) {
+func TestNetnsFilter_RefusedRuleIsSetAside(t *testing.T) {
 	ns := netnstest.New(t)
 	f := open(t, ns, Default())
 	// The kernel lets nothing be answered from postrouting.
@@ -276,15 +276,15 @@ func TestNetnsFilter_RefusedChainIsSetAside(t *testing.T) {
 	f.Want(chain("post"), &ruleset.Chain{Hook: ruleset.HookPostrouting, Rules: []ruleset.Rule{{Action: ruleset.Action{Verb: ruleset.Reject}}}})
 	sample(f)
 	again, err := f.Reconcile(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "chain post: refused by the kernel") {
+	if err == nil || !strings.Contains(err.Error(), "chain post: rule 0 (reject), replaced by drop: refused by the kernel") {
 		t.Errorf("Reconcile with a chain that the kernel refuses: %v", err)
 	}
 	if again <= 0 {
-		t.Error("a refused chain is not tried again")
+		t.Error("a refused rule is not tried again")
 	}
 	out := ns.Run("nft", "list", "ruleset")
-	if !strings.Contains(out, "gnp/a ingress 0") || !strings.Contains(out, "hook postrouting priority filter; policy accept;\n\t\taccept\n") {
-		t.Errorf("the rest is not in force, or the refused chain is not as it was:\n%s", out)
+	if !strings.Contains(out, "gnp/a ingress 0") || !strings.Contains(out, "hook postrouting priority filter; policy accept;\n\t\tdrop\n") {
+		t.Errorf("the rest is not in force, or the refused rule has no stand-in:\n%s", out)
 	}
 	f.Want(chain("post"), &ruleset.Chain{Hook: ruleset.HookPostrouting, Rules: []ruleset.Rule{{Action: ruleset.Action{Verb: ruleset.Drop}}}})
 	if _, err := f.Reconcile(t.Context()); err != nil {

@@ -17,6 +17,7 @@ type lowered struct {
 	exprs   []byte
 	comment string
 	body    body
+	from    int // the ruleset's rule, from 1
 }
 
 // resolver says what names of the ruleset are in the kernel.

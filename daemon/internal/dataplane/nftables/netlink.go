@@ -135,10 +135,15 @@ func newConn(w wire) *conn { return &conn{w: w, buf: make([]byte, 128<<10)} }
 type object struct {
 	kind byte // 't' table, 'c' chain, 's' set, 'k' constant set, 'm' dispatch map
 	name string
+	rule int // of a chain, the ruleset's rule, from 1; 0: the chain itself
 }
 
 func (o object) String() string {
-	return map[byte]string{'t': "table", 'c': "chain", 's': "set", 'k': "constant set", 'm': "dispatch"}[o.kind] + " " + o.name
+	s := map[byte]string{'t': "table", 'c': "chain", 's': "set", 'k': "constant set", 'm': "dispatch"}[o.kind] + " " + o.name
+	if o.rule > 0 {
+		s += fmt.Sprintf(": rule %d", o.rule-1)
+	}
+	return s
 }
 
 // batch is a transaction being written.
@@ -198,6 +203,9 @@ type refusal struct {
 	errno  unix.Errno
 	text   string
 	others int // further errors in the same batch
+	// rules are the objects of those of them that are rules and were
+	// refused for the same reason.
+	rules []object
 	// unknown: no answer came; the batch may or may not be in force.
 	unknown bool
 }
@@ -209,17 +217,22 @@ func (r *refusal) Error() string {
 	if r.unknown {
 		return fmt.Sprintf("outcome unknown: %v", r.errno)
 	}
-	s := r.errno.Error()
+	s := r.reason()
 	if r.object.kind != 0 {
 		s = r.object.String() + ": " + s
-	}
-	if r.text != "" {
-		s += ": " + r.text
 	}
 	if r.others > 0 {
 		s += fmt.Sprintf(" (and %d more)", r.others)
 	}
 	return s
+}
+
+// reason is what the kernel says, without what it is about.
+func (r *refusal) reason() string {
+	if r.text == "" {
+		return r.errno.Error()
+	}
+	return r.errno.Error() + ": " + r.text
 }
 
 func (r *refusal) Unwrap() error { return r.errno }
@@ -274,12 +287,18 @@ func (c *conn) commit(b *batch) error {
 			case errno == 0 && m.seq == last:
 				acked = true
 			case errno == 0:
-			case ref != nil:
-				ref.others++
 			default:
-				ref = &refusal{errno: errno, text: text}
+				var o object
 				if i := m.seq - first; i < uint32(len(b.objects)) {
-					ref.object = b.objects[i]
+					o = b.objects[i]
+				}
+				if ref == nil {
+					ref = &refusal{object: o, errno: errno, text: text}
+					return nil
+				}
+				ref.others++
+				if o.rule > 0 && errno == ref.errno {
+					ref.rules = append(ref.rules, o)
 				}
 			}
 			return nil

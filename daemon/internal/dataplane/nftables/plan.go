@@ -44,6 +44,8 @@ type plan struct {
 	keepM map[*mapState]map[string]struct{}
 	delta map[ref]int
 	fresh map[string]bool // sets that prepare made
+	// dead are the rules, by index, that lead to what will not be there.
+	dead map[*chainState]map[int]error
 }
 
 type newSet struct {
@@ -82,6 +84,7 @@ type chainPlan struct {
 	refs   []ref
 	state  uint8 // availability: 0 unknown, 1 being found out, 2 yes, 3 no
 	why    error
+	flaw   error // what is not as wanted though it can be
 	// The rules from pre to the last suf are replaced.
 	pre, suf int
 }
@@ -92,6 +95,7 @@ func (f *Filter) plan() *plan {
 	p := &plan{
 		f: f, prepare: newBatch(), change: newBatch(), clean: newBatch(), all: map[*chainState]*chainPlan{}, names: map[string]*chainPlan{},
 		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, delta: map[ref]int{}, fresh: map[string]bool{},
+		dead: map[*chainState]map[int]error{},
 	}
 	p.lower = &lowerer{resolver: p, consts: map[string]*constSet{}}
 	f.soft = map[string]error{}
@@ -142,6 +146,14 @@ func (f *Filter) users(u use) {
 	}
 }
 
+// limit is the largest number of elements of a set.
+func (f *Filter) limit(s *setState) int {
+	if s.want.MaxSize > 0 {
+		return s.want.MaxSize
+	}
+	return f.cfg.MaxSetSize
+}
+
 func (p *plan) planSet(s *setState) {
 	f, k := p.f, p.f.k
 	what := "set " + s.name
@@ -156,7 +168,7 @@ func (p *plan) planSet(s *setState) {
 		p.softly(what, fmt.Errorf("%d members that cannot be in it", n))
 	}
 	kname, err := f.nameSet(k, s)
-	if err == nil && kname == s.kname && k.sets[kname] != nil && s.m.take(f.cfg.MaxSetSize).disturbs() {
+	if err == nil && kname == s.kname && k.sets[kname] != nil && s.m.take(f.limit(s)).disturbs() {
 		kname, err = free(setName(s.name), func(kname string) bool { return k.sets[kname] != nil })
 	}
 	if err != nil {
@@ -172,7 +184,7 @@ func (p *plan) planSet(s *setState) {
 		f.users(use{ruleset.KindSet, s.name})
 	}
 	delete(f.doomed, ref{'s', kname})
-	limit := f.cfg.MaxSetSize
+	limit := f.limit(s)
 	if s.refused != nil {
 		limit = 0
 		p.softly(what, s.refused)
@@ -183,7 +195,7 @@ func (p *plan) planSet(s *setState) {
 	} else if s.refused != nil {
 		return
 	} else {
-		p.newSets = append(p.newSets, newSet{kname, spec, object{'s', s.name}})
+		p.newSets = append(p.newSets, newSet{kname, spec, object{kind: 's', name: s.name}})
 		f.users(use{ruleset.KindSet, s.name})
 	}
 	ch := s.m.take(limit)
@@ -197,8 +209,7 @@ func (p *plan) planSet(s *setState) {
 	}
 }
 
-// lowerChain renders a chain; a fault in one rule keeps the whole chain as it
-// is.
+// lowerChain renders a chain.
 func (p *plan) lowerChain(c *chainState) {
 	if c.want == nil || c.kname == "" {
 		return
@@ -206,22 +217,24 @@ func (p *plan) lowerChain(c *chainState) {
 	cp := &chainPlan{c: c, kname: c.kname, create: p.f.k.chains[c.kname] == nil}
 	p.all[c], p.names[c.kname] = cp, cp
 	p.cur, c.uses = c, nil
-	if c.refused != nil {
-		cp.why = c.refused
-		cp.state = 3
-		return
-	}
-	if _, ok := hooks[c.want.Hook]; !ok && c.want.Hook != ruleset.NoHook {
+	base := c.want.Hook != ruleset.NoHook
+	_, known := hooks[c.want.Hook]
+	switch {
+	case base && !known:
 		cp.why, cp.state = fmt.Errorf("hook %d: unknown", c.want.Hook), 3
 		return
-	}
-	for i := range c.want.Rules {
-		rules, err := p.lower.rule(&c.want.Rules[i])
-		if err != nil {
-			cp.why, cp.state = fmt.Errorf("rule %d: %w", i, err), 3
+	case c.refused != nil && (base || !cp.create || c.hopeless):
+		cp.why, cp.state = c.refused, 3
+		return
+	case c.refused != nil:
+		cp.rules, cp.flaw = p.closed(), fmt.Errorf("replaced by drop: %w", c.refused)
+	default:
+		rules, ok, err := p.render(c, cp.create)
+		if !ok {
+			cp.why, cp.state = err, 3
 			return
 		}
-		cp.rules = append(cp.rules, rules...)
+		cp.rules, cp.flaw = rules, err
 	}
 	for _, r := range cp.rules {
 		cp.refs = append(cp.refs, r.body.refs...)
@@ -247,13 +260,28 @@ func (p *plan) feasible(cp *chainPlan) error {
 		return cp.why // also of a loop; the kernel refuses those
 	}
 	cp.state = 1
-	for _, r := range cp.refs {
-		if r.kind != 'c' {
-			continue
-		}
-		if err := p.available(r.name); err != nil {
-			cp.state, cp.why = 3, err
-			return err
+	for _, r := range cp.rules {
+		for _, u := range r.body.refs {
+			if u.kind != 'c' {
+				continue
+			}
+			err := p.available(u.name)
+			if err == nil {
+				continue
+			}
+			if !cp.create || cp.c.want.Hook != ruleset.NoHook {
+				cp.state, cp.why = 3, err
+				return err
+			}
+			// A stand-in takes the place of what leads nowhere.
+			if p.dead[cp.c] == nil {
+				p.dead[cp.c] = map[int]error{}
+			}
+			p.dead[cp.c][r.from-1] = err
+			p.lowerChain(cp.c)
+			*cp = *p.all[cp.c]
+			p.all[cp.c], p.names[cp.kname] = cp, cp
+			return p.feasible(cp)
 		}
 	}
 	cp.state = 2
@@ -269,6 +297,10 @@ func (p *plan) planChain(c *chainState) {
 		p.softly("chain "+c.name, err)
 		p.keep[c] = struct{}{}
 		return
+	}
+	if cp.flaw != nil {
+		p.softly("chain "+c.name, cp.flaw)
+		p.keep[c] = struct{}{}
 	}
 	var have []krule
 	if ch := p.f.k.chains[c.kname]; ch != nil {
@@ -304,6 +336,8 @@ func (p *plan) planMap(m *mapState) {
 	what := "dispatch " + m.name
 	if m.refused != nil {
 		p.softly(what, m.refused)
+	}
+	if m.hopeless {
 		return
 	}
 	mc := mapChange{m: m, kname: m.kname, set: map[string]verdict{}}
@@ -331,12 +365,20 @@ func (p *plan) planMap(m *mapState) {
 			if c != nil && c.want != nil && c.want.Hook == ruleset.NoHook {
 				err = p.available(c.kname)
 			}
+			if err == nil {
+				err = m.refused
+			}
 			if err != nil {
-				p.softly(what+" "+name, fmt.Errorf("chain %s: %w", e.Chain, err))
 				if p.keepM[m] == nil {
 					p.keepM[m] = map[string]struct{}{}
 				}
 				p.keepM[m][name] = struct{}{}
+				if mc.old[key].there {
+					p.softly(what+" "+name, fmt.Errorf("chain %s: %w", e.Chain, err))
+					continue
+				}
+				p.softly(what+" "+name, fmt.Errorf("chain %s, replaced by drop: %w", e.Chain, err))
+				mc.set[key] = verdict{code: nfDrop, there: true}
 				continue
 			}
 			v = verdict{unix.NFT_GOTO, c.kname, true}
@@ -375,7 +417,7 @@ func (p *plan) planConsts() {
 			}
 			ch.del, ch.add = subtract(ks.ranges, c.ranges), subtract(c.ranges, ks.ranges)
 		} else {
-			p.newSets = append(p.newSets, newSet{kname, c.spec, object{'k', kname}})
+			p.newSets = append(p.newSets, newSet{kname, c.spec, object{kind: 'k', name: kname}})
 		}
 		p.consts = append(p.consts, ch)
 	}

@@ -42,8 +42,8 @@ func (p *plan) nameMap(m *mapState) {
 		return
 	}
 	delete(f.doomed, ref{'s', kname})
-	if k.sets[kname] == nil && m.refused == nil {
-		p.newSets = append(p.newSets, newSet{kname, dispatchSpec, object{'m', m.name}})
+	if k.sets[kname] == nil && !m.hopeless {
+		p.newSets = append(p.newSets, newSet{kname, dispatchSpec, object{kind: 'm', name: m.name}})
 		f.users(use{ruleset.KindDispatch, m.name})
 		m.allDirty()
 	}
@@ -153,6 +153,8 @@ func (p *plan) chain(name string) (string, error) {
 		return "", fmt.Errorf("chain %s: %w", name, errBase)
 	case c.kname == "":
 		return "", fmt.Errorf("chain %s: without a name", name)
+	case c.hopeless && p.f.k.chains[c.kname] == nil:
+		return "", fmt.Errorf("chain %s: %w", name, c.refused)
 	}
 	return c.kname, nil
 }
@@ -163,7 +165,7 @@ func (p *plan) dispatch(name string) (string, error) {
 	switch {
 	case m == nil || !m.want:
 		return "", fmt.Errorf("dispatch %s: %w", name, errNotWanted)
-	case m.refused != nil && p.f.k.sets[m.kname] == nil:
+	case m.hopeless && p.f.k.sets[m.kname] == nil:
 		return "", fmt.Errorf("dispatch %s: %w", name, m.refused)
 	}
 	return m.kname, nil

@@ -65,7 +65,7 @@ func (f *Filter) makeTable(flags uint32) error {
 }
 
 func (f *Filter) tableMsg(b *batch, flags uint32) {
-	b.msg(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, object{'t', f.cfg.Table})
+	b.msg(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, object{kind: 't', name: f.cfg.Table})
 	b.str(unix.NFTA_TABLE_NAME, f.cfg.Table)
 	b.u32(unix.NFTA_TABLE_FLAGS, flags)
 }

@@ -156,7 +156,7 @@ func cleanup(c *conn, table string) error {
 		return fmt.Errorf("nftables: table %s: owned by a process that still runs (netlink port %d)", table, t.owner)
 	}
 	b := newBatch()
-	b.msg(unix.NFT_MSG_DELTABLE, 0, object{'t', table})
+	b.msg(unix.NFT_MSG_DELTABLE, 0, object{kind: 't', name: table})
 	b.str(unix.NFTA_TABLE_NAME, table)
 	if err := c.commit(b); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("nftables: deleting table %s: %w", table, err)

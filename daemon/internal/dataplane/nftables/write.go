@@ -64,14 +64,14 @@ func (p *plan) writePrepare() {
 func (p *plan) writeElements(b *batch, fresh bool) {
 	for _, s := range p.elements {
 		if p.isNewSet(s.kname) == fresh {
-			obj := object{'s', s.s.name}
+			obj := object{kind: 's', name: s.s.name}
 			p.ranges(b, unix.NFT_MSG_DELSETELEM, s.kname, obj, s.spec, s.eachDel)
 			p.ranges(b, unix.NFT_MSG_NEWSETELEM, s.kname, obj, s.spec, s.eachAdd)
 		}
 	}
 	for _, c := range p.consts {
 		if p.isNewSet(c.kname) == fresh {
-			obj := object{'k', c.kname}
+			obj := object{kind: 'k', name: c.kname}
 			p.ranges(b, unix.NFT_MSG_DELSETELEM, c.kname, obj, c.spec, each(c.del))
 			p.ranges(b, unix.NFT_MSG_NEWSETELEM, c.kname, obj, c.spec, each(c.add))
 		}
@@ -84,7 +84,7 @@ func (p *plan) writeChange() {
 		p.f.tableMsg(b, p.f.k.table.flags&^flagDormant)
 	}
 	for _, kname := range p.policies {
-		b.msg(unix.NFT_MSG_NEWCHAIN, 0, object{'c', kname})
+		b.msg(unix.NFT_MSG_NEWCHAIN, 0, object{kind: 'c', name: kname})
 		b.str(unix.NFTA_CHAIN_TABLE, table)
 		b.str(unix.NFTA_CHAIN_NAME, kname)
 		b.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
@@ -111,21 +111,21 @@ func (p *plan) writeClean() {
 	b, table := p.clean, p.f.cfg.Table
 	for _, r := range p.gone {
 		if r.kind == 'c' {
-			b.msg(unix.NFT_MSG_DELRULE, 0, object{'c', r.name})
+			b.msg(unix.NFT_MSG_DELRULE, 0, object{kind: 'c', name: r.name})
 			b.str(unix.NFTA_RULE_TABLE, table)
 			b.str(unix.NFTA_RULE_CHAIN, r.name)
 		}
 	}
 	for _, r := range p.gone {
 		if r.kind == 's' {
-			b.msg(unix.NFT_MSG_DELSET, 0, object{'s', r.name})
+			b.msg(unix.NFT_MSG_DELSET, 0, object{kind: 's', name: r.name})
 			b.str(unix.NFTA_SET_TABLE, table)
 			b.str(unix.NFTA_SET_NAME, r.name)
 		}
 	}
 	for _, r := range p.gone {
 		if r.kind == 'c' {
-			b.msg(unix.NFT_MSG_DELCHAIN, 0, object{'c', r.name})
+			b.msg(unix.NFT_MSG_DELCHAIN, 0, object{kind: 'c', name: r.name})
 			b.str(unix.NFTA_CHAIN_TABLE, table)
 			b.str(unix.NFTA_CHAIN_NAME, r.name)
 		}
@@ -134,7 +134,7 @@ func (p *plan) writeClean() {
 
 func (p *plan) newChain(b *batch, c *chainPlan) {
 	want := c.c.want
-	b.msg(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, object{'c', c.c.name})
+	b.msg(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE|unix.NLM_F_EXCL, object{kind: 'c', name: c.c.name})
 	b.str(unix.NFTA_CHAIN_TABLE, p.f.cfg.Table)
 	b.str(unix.NFTA_CHAIN_NAME, c.kname)
 	if want.Hook == ruleset.NoHook {
@@ -150,7 +150,7 @@ func (p *plan) newChain(b *batch, c *chainPlan) {
 
 // rules replaces the rules of a chain that differ.
 func (p *plan) rules(b *batch, c *chainPlan) {
-	table, obj := p.f.cfg.Table, object{'c', c.c.name}
+	table, obj := p.f.cfg.Table, object{kind: 'c', name: c.c.name}
 	var have []krule
 	if ch := p.f.k.chains[c.kname]; ch != nil {
 		have = ch.rules
@@ -168,6 +168,7 @@ func (p *plan) rules(b *batch, c *chainPlan) {
 		}
 	}
 	for _, r := range c.rules[c.pre : len(c.rules)-c.suf] {
+		obj.rule = r.from
 		flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_APPEND)
 		if c.suf > 0 { // without NLM_F_APPEND a position means "before"
 			flags = unix.NLM_F_CREATE
@@ -283,7 +284,7 @@ func (p *plan) ranges(b *batch, typ uint16, kname string, obj object, spec setSp
 }
 
 func (p *plan) entries(b *batch, m mapChange) {
-	del := elementWriter{b: b, table: p.f.cfg.Table, typ: unix.NFT_MSG_DELSETELEM, kname: m.kname, obj: object{'m', m.m.name}}
+	del := elementWriter{b: b, table: p.f.cfg.Table, typ: unix.NFT_MSG_DELSETELEM, kname: m.kname, obj: object{kind: 'm', name: m.m.name}}
 	for key := range m.set {
 		if m.old[key].there {
 			del.room()
@@ -291,7 +292,7 @@ func (p *plan) entries(b *batch, m mapChange) {
 		}
 	}
 	del.close()
-	add := elementWriter{b: b, table: p.f.cfg.Table, typ: unix.NFT_MSG_NEWSETELEM, kname: m.kname, obj: object{'m', m.m.name}}
+	add := elementWriter{b: b, table: p.f.cfg.Table, typ: unix.NFT_MSG_NEWSETELEM, kname: m.kname, obj: object{kind: 'm', name: m.m.name}}
 	for key, v := range m.set {
 		if v.there {
 			add.room()

@@ -89,6 +89,9 @@ const (
 type Set struct {
 	Family Family
 	Type   SetType
+	// MaxSize is the largest number of members that the kernel shall hold;
+	// 0: the back end's limit.
+	MaxSize int
 }
 
 // Member is the value of a set member that is wanted.

@@ -54,7 +54,11 @@ func (h Hook) String() string {
 
 // String is the set's family and type.
 func (s *Set) String() string {
-	return fmt.Sprintf("ipv%d %s", s.Family, [...]string{"", "net", "addr.proto.port"}[s.Type])
+	text := fmt.Sprintf("ipv%d %s", s.Family, [...]string{"", "net", "addr.proto.port"}[s.Type])
+	if s.MaxSize > 0 {
+		text += fmt.Sprintf(" max %d", s.MaxSize)
+	}
+	return text
 }
 
 // String is "goto CHAIN" or "accept".
