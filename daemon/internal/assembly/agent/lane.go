@@ -30,6 +30,7 @@ type lane struct {
 	inbox   *reconcile.Inbox[intent.Key, intent.Change]
 	loop    *reconcile.Loop
 	planner *dataplane.Planner // the loop's goroutine only
+	stage   *stage             // from the planner to the filter; the loop's goroutine only
 	filter  *nftables.Filter   // the loop's goroutine only
 	monitor *monitor.Monitor
 	links   *monitor.Links
@@ -55,7 +56,7 @@ type lane struct {
 }
 
 func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
-	l := &lane{board: board, interfaces: map[string]*intent.Interface{}}
+	l := &lane{board: board, stage: &stage{}, interfaces: map[string]*intent.Interface{}}
 	nc := nftables.Default()
 	nc.Log = log.With("part", "nftables")
 	nc.OnDrift = l.drifted
@@ -63,7 +64,7 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 	if l.filter, err = nftables.New(nc); err != nil {
 		return nil, err
 	}
-	l.planner = dataplane.NewPlanner(l.filter)
+	l.planner = dataplane.NewPlanner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
 		Name: "host", Parts: []reconcile.Part{l.filter}, Before: l.plan, Log: log.With("lane", "host"),
 		ResyncEvery: cfg.ResyncInterval, Report: l.report,
@@ -142,6 +143,7 @@ func (l *lane) plan(context.Context) error {
 		return nil // what is noted is planned when the rest has come
 	}
 	l.planner.Flush()
+	l.stage.release(l.filter)
 	l.applied, l.unplanned = l.mark, false
 	governed := map[string][]string{}
 	for name, ifaces := range l.planner.Governed() {

@@ -106,3 +106,56 @@ func sorted(table string) string {
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
+
+// TestNetnsLane_HalfAPlanReachesNobody: a planner that panics in the middle
+// leaves the rules as they were; when it can, the whole plan comes.
+func TestNetnsLane_HalfAPlanReachesNobody(t *testing.T) {
+	ns := netnstest.New(t)
+	var l *lane
+	ns.MustDo(func() (err error) {
+		l, err = newLane(config.Config{Node: "h1"}, slog.New(slog.DiscardHandler), status.NewBoard(status.Config{Host: "h1"}))
+		return err
+	})
+	defer l.filter.Close()
+	turn := func() {
+		t.Helper()
+		ns.MustDo(func() error {
+			func() {
+				defer func() { _ = recover() }() // as the loop does
+				_ = l.plan(t.Context())
+			}()
+			if l.opened {
+				if _, err := l.filter.Reconcile(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+	}
+	l.picture(testPicture(), 7)
+	l.noteLinks(testLinks())
+	turn()
+	before := ns.Run("nft", "list", "table", "inet", "ripstop")
+	bad := api.Key{Kind: api.KindGlobalNetworkPolicy, Name: "bad"}
+	policy := func(a api.Action) intent.Change {
+		return intent.Change{Key: intent.Key{Kind: intent.KindPolicy, Policy: bad}, Value: &intent.Policy{Tier: "default", Ingress: []intent.Rule{{Action: a}}}}
+	}
+	l.picture([]intent.Change{
+		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("192.168.0.0/16")}}, Value: intent.IsMember{}},
+		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{
+			Interface: api.AllInterfaces, Tiers: []intent.Tier{{Name: "default", Ingress: []api.Key{bad}}}}},
+		policy("NoSuchAction"), // the planner takes that for a broken promise
+	}, 8)
+	turn()
+	if got := ns.Run("nft", "list", "table", "inet", "ripstop"); got != before || l.applied != 7 {
+		t.Errorf("after half a plan (revision %d):\n%s\nwant as before (revision 7):\n%s", l.applied, got, before)
+	}
+	l.picture([]intent.Change{policy(api.Allow)}, 9)
+	turn()
+	got := ns.Run("nft", "list", "table", "inet", "ripstop")
+	for _, want := range []string{"192.168.0.0/16", "gnp/bad ingress 0"} {
+		if !strings.Contains(got, want) || l.applied != 9 {
+			t.Errorf("after the plan was whole (revision %d):\n%s\nwant %q in it", l.applied, got, want)
+		}
+	}
+}
