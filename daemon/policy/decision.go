@@ -56,7 +56,33 @@ const (
 	ReasonNothingAllows   Reason = "NothingAllows"   // neither policy nor profile decided
 	ReasonNoForwardPolicy Reason = "NoForwardPolicy" // no applyOnForward policy of the direction
 	ReasonPassed          Reason = "Passed"          // all applyOnForward tiers were passed
+
+	ReasonToWorkload       Reason = "ToWorkload"       // from the host to its own workload: not judged
+	ReasonUnknownInterface Reason = "UnknownInterface" // a workload's interface without a workload endpoint
+	ReasonLoopbackAddress  Reason = "LoopbackAddress"  // 127.0.0.0/8 or ::1 came in by another interface
+	ReasonSpoofedSource    Reason = "SpoofedSource"    // a workload sent from an address not its own
+	ReasonRouterMessage    Reason = "RouterMessage"    // a workload sent what only routers send
+	ReasonEncapsulated     Reason = "Encapsulated"     // a workload sent VXLAN or IP in IP
+	ReasonEndpointToHost   Reason = "EndpointToHost"   // defaultEndpointToHostAction is Drop
 )
+
+// Phase is the part of a packet's way through a host in which something is
+// looked at: which kind of policy is asked. It is part of the JSON output.
+type Phase string
+
+// Phases, in the order in which a packet meets them; it does not meet all.
+const (
+	PhaseAdmission Phase = "admission" // who may send at all, and from which address
+	PhaseUntracked Phase = "untracked" // doNotTrack policy of a host endpoint, before tracking and NAT
+	PhasePreDNAT   Phase = "preDNAT"   // preDNAT policy of a host endpoint, before NAT
+	PhaseNormal    Phase = "normal"    // policy of a host endpoint, on traffic of the host
+	PhaseForward   Phase = "forward"   // applyOnForward policy of a host endpoint, on forwarded traffic
+	PhaseWorkload  Phase = "workload"  // policy of a workload endpoint
+)
+
+// early tells whether the phase's policies decide by rules only, and leave to
+// later phases what no rule decided. What they deny is never answered.
+func (p Phase) early() bool { return p == PhaseUntracked || p == PhasePreDNAT }
 
 // Decision is a verdict with its reasons.
 type Decision struct {
@@ -64,6 +90,10 @@ type Decision struct {
 	Reason  Reason
 	// Endpoint is the endpoint where it was decided; zero if none governs.
 	Endpoint api.Key
+	// Phase is where it was decided. What is denied in PhaseAdmission,
+	// PhaseUntracked and PhasePreDNAT is dropped and never answered, whatever
+	// the deny action is.
+	Phase Phase
 	// Direction is that of the rules at that endpoint.
 	Direction api.PolicyType
 	// Tier is set if a policy or the end of a tier decided.
@@ -90,6 +120,9 @@ const (
 	StageRule       Stage = "rule"
 	StageProfile    Stage = "profile"
 	StageEnd        Stage = "end"
+
+	StageSource        Stage = "source"        // the packet's addresses
+	StageEncapsulation Stage = "encapsulation" // packets inside packets
 )
 
 // Outcome is what a Step led to. It is part of the JSON output.
@@ -101,11 +134,14 @@ const (
 	NextTier  Outcome = "nextTier" // the rest of the tier or profile is passed over
 	Allows    Outcome = "allow"
 	Denies    Outcome = "deny"
+	// NextPhase: the rest of the phase is passed over.
+	NextPhase Outcome = "nextPhase"
 )
 
 // Step is one thing that was looked at on the way to a decision.
 type Step struct {
 	Stage     Stage
+	Phase     Phase
 	Interface string
 	Endpoint  api.Key
 	Direction api.PolicyType
@@ -150,13 +186,14 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Verdict   Verdict        `json:"verdict"`
 		Reason    Reason         `json:"reason"`
+		Phase     Phase          `json:"phase,omitempty"`
 		Endpoint  *jsonKey       `json:"endpoint,omitempty"`
 		Direction api.PolicyType `json:"direction,omitempty"`
 		Tier      string         `json:"tier,omitempty"`
 		Policy    *jsonKey       `json:"policy,omitempty"`
 		RuleIndex *int           `json:"ruleIndex,omitempty"`
 		Steps     []Step         `json:"steps"`
-	}{d.Verdict, d.Reason, jsonKeyOf(d.Endpoint), d.Direction, d.Tier, jsonKeyOf(d.Policy), jsonIndex(d.RuleIndex), d.Steps})
+	}{d.Verdict, d.Reason, d.Phase, jsonKeyOf(d.Endpoint), d.Direction, d.Tier, jsonKeyOf(d.Policy), jsonIndex(d.RuleIndex), d.Steps})
 }
 
 // MarshalJSON writes the step with what does not apply left out, and as a
@@ -164,6 +201,7 @@ func (d Decision) MarshalJSON() ([]byte, error) {
 func (s Step) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Stage     Stage          `json:"stage"`
+		Phase     Phase          `json:"phase,omitempty"`
 		Interface string         `json:"interface,omitempty"`
 		Endpoint  *jsonKey       `json:"endpoint,omitempty"`
 		Direction api.PolicyType `json:"direction,omitempty"`
@@ -175,6 +213,6 @@ func (s Step) MarshalJSON() ([]byte, error) {
 		Outcome   Outcome        `json:"outcome"`
 		Why       string         `json:"why,omitempty"`
 		Sentence  string         `json:"sentence"`
-	}{s.Stage, s.Interface, jsonKeyOf(s.Endpoint), s.Direction, s.Tier, jsonKeyOf(s.Policy), jsonIndex(s.RuleIndex),
+	}{s.Stage, s.Phase, s.Interface, jsonKeyOf(s.Endpoint), s.Direction, s.Tier, jsonKeyOf(s.Policy), jsonIndex(s.RuleIndex),
 		s.Rule, s.Matched, s.Outcome, s.Why, s.String()})
 }

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/ripstop/ripstop/daemon/api"
 )
@@ -11,13 +12,17 @@ import (
 // Evaluate judges one packet at one host.
 func (w *World) Evaluate(f Flow) Decision {
 	f.Source, f.Destination = plain(f.Source), plain(f.Destination)
+	f.Dialled = netip.AddrPortFrom(plain(f.Dialled.Addr()), f.Dialled.Port())
+	if f.Dialled.Addr() == f.Destination && (f.Dialled.Port() == f.DestinationPort || !hasPorts(f.Protocol)) {
+		f.Dialled = netip.AddrPort{} // rewritten to what it was
+	}
 	e := &evaluation{w: w, f: f, set: w.Settings(f.Host.Name)}
-	e.d.RuleIndex = -1
+	e.d.Reason, e.d.RuleIndex = ReasonNoEndpoint, -1
 	switch f.Direction {
 	case Inbound:
-		e.local(f.InInterface, api.Ingress)
+		e.inbound()
 	case Outbound:
-		e.local(f.OutInterface, api.Egress)
+		e.outbound()
 	case Forwarded:
 		e.forwarded()
 	}
@@ -26,8 +31,9 @@ func (w *World) Evaluate(f Flow) Decision {
 
 func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 
-// evaluation is the work on one packet. at is where it stands: the endpoint,
-// its interface and the direction of the rules, filled into each step.
+// evaluation is the work on one packet. at is where it stands: the phase, the
+// endpoint, its interface and the direction of the rules, filled into each
+// step.
 type evaluation struct {
 	w   *World
 	f   Flow
@@ -36,44 +42,169 @@ type evaluation struct {
 	at  Step
 }
 
-// local judges traffic of the host's own sockets.
-func (e *evaluation) local(iface string, dir api.PolicyType) {
-	h := e.arrive(iface, dir)
+// inbound judges what is for a socket of the host.
+func (e *evaluation) inbound() {
+	in := e.w.seatOf(e.f.Host, e.set, e.f.InInterface)
+	if !e.admitted(in) {
+		return
+	}
+	early := e.early(in)
+	switch {
+	case early == Denies:
+	case in.workload != nil:
+		e.toHost(in)
+	case early == Continues:
+		h, why := in.normal()
+		e.local(h, why, in.iface, api.Ingress)
+	}
+}
+
+// outbound judges what a socket of the host sends. Nothing but doNotTrack
+// policy of a host endpoint there judges what it sends to its own workloads.
+func (e *evaluation) outbound() {
+	first := e.w.seatOf(e.f.Host, e.set, e.f.firstOutInterface())
+	h, why := first.own, first.whyOwn
 	if h == nil {
+		h, why = first.untracked()
+	}
+	translated := e.f
+	e.f = e.f.beforeDNAT()
+	if e.untracked(h, why, first.iface, api.Egress) != Continues {
+		return
+	}
+	e.f = translated
+	out := e.w.seatOf(e.f.Host, e.set, e.f.OutInterface)
+	if x := out.workload; x != nil {
+		e.at = Step{Phase: PhaseWorkload, Interface: out.iface, Direction: api.Ingress}
+		e.step(Step{Stage: StageEnd, Matched: true, Outcome: Continues,
+			Why: ifaceText(out.iface) + " is of " + x.key.String() + ", and a host may always reach its own workloads"})
+		e.decide(NotGoverned, Decision{Reason: ReasonToWorkload, RuleIndex: -1})
+		return
+	}
+	h, why = out.normal()
+	e.local(h, why, out.iface, api.Egress)
+}
+
+// forwarded judges what goes through the host. Each that has a say must let it
+// pass: the endpoints at the interface it comes in by, the workload it is
+// from, the workload it is for, the endpoints at the interface it goes out by.
+func (e *evaluation) forwarded() {
+	in := e.w.seatOf(e.f.Host, e.set, e.f.InInterface)
+	if !e.admitted(in) {
+		return
+	}
+	rewritten := e.f.Dialled.IsValid()
+	early := e.early(in)
+	if rewritten && !e.f.Dialled.IsValid() && e.f.Host.has(e.f.Destination) {
+		return // its destination is not rewritten after all: it is for the host
+	}
+	if early == Continues {
+		h, why := in.passing()
+		e.passing(h, why, in.iface, api.Ingress)
+	}
+	if in.workload != nil && e.d.Verdict != Deny {
+		e.workload(in, api.Egress)
+	}
+	if e.d.Verdict == Deny {
+		return
+	}
+	out := e.w.seatOf(e.f.Host, e.set, e.f.OutInterface)
+	if out.unknown() {
+		e.stopUnknown(out, api.Ingress)
+		return
+	}
+	if out.workload != nil {
+		e.workload(out, api.Ingress)
+	}
+	if e.d.Verdict != Deny {
+		h, why := out.passing()
+		e.passing(h, why, out.iface, api.Egress)
+	}
+}
+
+// admitted stops, before any policy, what no packet may be that comes in
+// there: of an unknown workload, with an address that is the loopback
+// interface's, or from a workload with a source that is not its own.
+func (e *evaluation) admitted(in seat) bool {
+	if in.unknown() {
+		return !e.stopUnknown(in, api.Egress)
+	}
+	reason, why := in.inadmissible(e.f.beforeDNAT())
+	if reason == "" {
+		return true
+	}
+	e.at = Step{Phase: PhaseAdmission, Interface: in.iface, Direction: api.Ingress}
+	if h, _ := in.passing(); in.workload != nil {
+		e.at.Endpoint, e.at.Direction = in.workload.key, api.Egress
+	} else {
+		e.at.Endpoint = h.key
+	}
+	e.step(Step{Stage: StageSource, Matched: true, Outcome: Denies, Why: why})
+	return !e.decide(Deny, Decision{Reason: reason, RuleIndex: -1})
+}
+
+// inadmissible says why such a packet must not come in by the interface,
+// whatever policy says; empty: it may.
+func (s seat) inadmissible(f Flow) (Reason, string) {
+	if s.iface != loopback && s.governed() {
+		for _, side := range []string{source, destination} {
+			if a := f.address(side); a.IsLoopback() {
+				return ReasonLoopbackAddress, side + " " + a.String() + " is of the loopback interface, and this is " + ifaceText(s.iface)
+			}
+		}
+	}
+	if s.workload == nil {
+		return "", ""
+	}
+	return s.workload.forgery(f)
+}
+
+// stopUnknown drops what comes from or goes to an unknown workload. It is true.
+func (e *evaluation) stopUnknown(s seat, dir api.PolicyType) bool {
+	why := "it has a workload's prefix, and no WorkloadEndpoint is for it"
+	if s.whyAbsent != "" {
+		why = "it has a workload's prefix, and " + s.whyAbsent
+	}
+	e.at = Step{Phase: PhaseAdmission, Interface: s.iface, Direction: dir}
+	e.step(Step{Stage: StageEndpoint, Outcome: Denies, Why: why})
+	return e.decide(Deny, Decision{Reason: ReasonUnknownInterface, RuleIndex: -1})
+}
+
+// local judges traffic of the host's own sockets by an endpoint; nil: none
+// governs it.
+func (e *evaluation) local(h *hostEndpoint, why, iface string, dir api.PolicyType) {
+	if h == nil {
+		e.arriveAt(api.Key{}, PhaseNormal, iface, dir, why)
 		e.decide(NotGoverned, Decision{Reason: ReasonNoEndpoint, RuleIndex: -1})
 		return
 	}
-	if e.connection() || e.essential() || e.failsafe() || e.tiers(h, false) || e.profiles(h) {
+	e.arriveAt(h.key, PhaseNormal, iface, dir, why)
+	if e.connection() || e.essential() || e.failsafe() || e.tiers(h.member) || e.profiles(h.spec.Profiles) {
 		return
 	}
-	e.step(Step{Stage: StageEnd, Matched: true, Outcome: Denies, Why: "no policy and no profile of the endpoint allows it"})
-	e.decide(Deny, Decision{Reason: ReasonNothingAllows, RuleIndex: -1})
+	e.nothingAllows()
 }
 
-// forwarded judges traffic that goes through the host: first at the interface
-// it comes in by, then at the one it goes out by. Each must let it pass.
-func (e *evaluation) forwarded() {
-	e.decide(NotGoverned, Decision{Reason: ReasonNoEndpoint, RuleIndex: -1})
-	e.forwardedAt(e.f.InInterface, api.Ingress)
-	if e.d.Verdict != Deny {
-		e.forwardedAt(e.f.OutInterface, api.Egress)
+// passing judges forwarded traffic by the applyOnForward policies of an
+// endpoint; nil: none governs it there.
+func (e *evaluation) passing(h *hostEndpoint, why, iface string, dir api.PolicyType) {
+	if h == nil {
+		e.arriveAt(api.Key{}, PhaseForward, iface, dir, why)
+		return
 	}
-}
-
-func (e *evaluation) forwardedAt(iface string, dir api.PolicyType) {
-	h := e.arrive(iface, dir)
+	e.arriveAt(h.key, PhaseForward, iface, dir, why)
 	// What belongs to no connection is stopped wherever an endpoint governs,
 	// whether or not one of its policies judges what is forwarded.
-	if h == nil || e.connection() {
+	if e.connection() {
 		return
 	}
-	if len(e.w.tiersOf(h, dir, true)) == 0 {
+	if len(e.w.tiersOf(h.member, dir, PhaseForward)) == 0 {
 		e.step(Step{Stage: StageEnd, Matched: true, Outcome: Allows,
 			Why: "no applyOnForward policy with a say in " + string(dir) + " selects the endpoint"})
 		e.allowForward(ReasonNoForwardPolicy)
 		return
 	}
-	if e.tiers(h, true) {
+	if e.tiers(h.member) {
 		return
 	}
 	e.step(Step{Stage: StageEnd, Matched: true, Outcome: Allows,
@@ -82,22 +213,17 @@ func (e *evaluation) forwardedAt(iface string, dir api.PolicyType) {
 }
 
 // allowForward allows at this interface because nothing here objects. A rule
-// that allowed at the other interface stays the one that decided.
+// that allowed elsewhere on the way stays the one that decided.
 func (e *evaluation) allowForward(r Reason) {
-	if e.d.Reason != ReasonRule {
+	if !slices.Contains([]Reason{ReasonRule, ReasonProfile}, e.d.Reason) {
 		e.decide(Allow, Decision{Reason: r, RuleIndex: -1})
 	}
 }
 
-// arrive finds the endpoint that governs the interface; nil: none.
-func (e *evaluation) arrive(iface string, dir api.PolicyType) *hostEndpoint {
-	h, why := e.w.govern(e.f.Host, e.set, iface)
-	e.at = Step{Interface: iface, Direction: dir}
-	if h != nil {
-		e.at.Endpoint = h.key
-	}
-	e.step(Step{Stage: StageEndpoint, Matched: h != nil, Outcome: Continues, Why: why})
-	return h
+// arriveAt notes the endpoint that judges next; no key: none governs there.
+func (e *evaluation) arriveAt(k api.Key, p Phase, iface string, dir api.PolicyType, why string) {
+	e.at = Step{Phase: p, Interface: iface, Direction: dir, Endpoint: k}
+	e.step(Step{Stage: StageEndpoint, Matched: k != api.Key{}, Outcome: Continues, Why: why})
 }
 
 // connection lets packets of known connections pass and stops those that
@@ -121,154 +247,26 @@ func (e *evaluation) connection() bool {
 }
 
 func (e *evaluation) essential() bool {
-	if !e.f.essential() {
+	if !e.f.essential(e.at.Direction) {
 		return false
 	}
 	e.step(Step{Stage: StageEssential, Matched: true, Outcome: Allows, Why: "IPv6 does not work without this ICMPv6 type"})
 	return e.decide(Allow, Decision{Reason: ReasonEssential, RuleIndex: -1})
 }
 
-// failsafe lets failsafe ports pass: by destination port, and by the peer's
-// net if the failsafe has one.
+// failsafe lets failsafe ports pass.
 func (e *evaluation) failsafe() bool {
-	list, peer := e.set.FailsafeInbound, e.f.Source
-	if e.f.Direction == Outbound {
-		list, peer = e.set.FailsafeOutbound, e.f.Destination
+	why := e.failsafeOf(e.at.Direction, false)
+	if why == "" {
+		return false
 	}
-	for _, s := range list {
-		if s.Protocol == e.f.Protocol && hasPorts(s.Protocol) && s.Port == e.f.DestinationPort &&
-			(!s.Net.IsValid() || s.Net.Contains(peer)) {
-			e.step(Step{Stage: StageFailsafe, Matched: true, Outcome: Allows, Why: "failsafe " + s.String()})
-			return e.decide(Allow, Decision{Reason: ReasonFailsafe, RuleIndex: -1})
-		}
-	}
-	return false
+	e.step(Step{Stage: StageFailsafe, Matched: true, Outcome: Allows, Why: why})
+	return e.decide(Allow, Decision{Reason: ReasonFailsafe, RuleIndex: -1})
 }
 
-// tiers asks the tiers that have a say, in order; true: one decided.
-func (e *evaluation) tiers(h *hostEndpoint, forward bool) bool {
-	e.notEnforced(h, forward)
-	for _, t := range e.w.tiersOf(h, e.at.Direction, forward) {
-		outcome := Continues
-		for _, p := range e.w.policiesOf(t, h, e.at.Direction, forward) {
-			if outcome = e.policy(t, p); outcome != Continues {
-				break
-			}
-		}
-		switch {
-		case outcome == Allows || outcome == Denies:
-			return true
-		case outcome == NextTier:
-			continue
-		case t.defaultPass:
-			e.step(Step{Stage: StageTier, Tier: t.name, Matched: true, Outcome: NextTier,
-				Why: "no rule decided, and the tier's default action is Pass"})
-			continue
-		}
-		why := "no rule decided, and the tier's default action is Deny"
-		if t.missing {
-			why = "no rule decided, and there is no such tier, so its default action is Deny"
-		}
-		e.step(Step{Stage: StageTier, Tier: t.name, Matched: true, Outcome: Denies, Why: why})
-		return e.decide(Deny, Decision{Reason: ReasonEndOfTier, Tier: t.name, RuleIndex: -1})
-	}
-	return false
-}
-
-// notEnforced notes the policies that select the endpoint to no effect.
-func (e *evaluation) notEnforced(h *hostEndpoint, forward bool) {
-	for _, t := range e.w.tiers {
-		for _, p := range t.policies {
-			if !p.speaksFor(e.at.Direction) || !p.selector.Evaluate(h.labels) {
-				continue
-			}
-			why := p.outOfScope
-			if p.staged {
-				why = "it is staged"
-			} else if why == "" && forward && !p.applyOnForward {
-				why = "it has no applyOnForward"
-			}
-			if why != "" {
-				e.step(Step{Stage: StagePolicy, Tier: t.name, Policy: p.key, Outcome: Continues, Why: why})
-			}
-		}
-	}
-}
-
-// policy asks the rules of one policy, in order.
-func (e *evaluation) policy(t *tier, p *policy) Outcome {
-	rules := p.rules[e.at.Direction]
-	if len(rules) == 0 {
-		e.step(Step{Stage: StagePolicy, Tier: t.name, Policy: p.key, Outcome: Continues, Why: "it has no rule of this direction"})
-	}
-	return e.rules(rules, Step{Tier: t.name, Policy: p.key}, ReasonRule)
-}
-
-// rules asks rules in order; where is what they belong to.
-func (e *evaluation) rules(rules []*rule, where Step, reason Reason) Outcome {
-	for i, r := range rules {
-		s := where
-		s.Stage, s.RuleIndex, s.Rule, s.Outcome = StageRule, i, r.text, Continues
-		s.Matched, s.Why = r.match(e.w, e.f)
-		if s.Matched {
-			s.Outcome = map[api.Action]Outcome{api.Allow: Allows, api.Deny: Denies, api.Pass: NextTier, api.Log: Continues}[r.action]
-		}
-		e.steps(s)
-		decided := Decision{Reason: reason, Tier: where.Tier, Policy: where.Policy, RuleIndex: i}
-		switch s.Outcome {
-		case Allows:
-			e.decide(Allow, decided)
-			return Allows
-		case Denies:
-			e.decide(Deny, decided)
-			return Denies
-		case NextTier:
-			return NextTier
-		case Continues:
-		}
-	}
-	return Continues
-}
-
-// profiles asks the endpoint's profiles, in order; true: one decided.
-func (e *evaluation) profiles(h *hostEndpoint) bool {
-	for _, name := range h.spec.Profiles {
-		key := api.Key{Kind: api.KindProfile, Name: name}
-		p := e.w.profiles[name]
-		if p == nil {
-			e.step(Step{Stage: StageProfile, Policy: key, Matched: true, Outcome: Denies, Why: "there is no such profile, which denies all"})
-			return e.decide(Deny, Decision{Reason: ReasonMissingProfile, Policy: key, RuleIndex: -1})
-		}
-		switch e.rules(p.rules[e.at.Direction], Step{Policy: key}, ReasonProfile) {
-		case Allows, Denies:
-			return true
-		case Continues, NextTier: // a profile's Pass leads to the next profile
-		}
-	}
-	return false
-}
-
-// tiersOf are the tiers with an enforced policy that has a say about the
-// endpoint in this direction.
-func (w *World) tiersOf(h *hostEndpoint, dir api.PolicyType, forward bool) []*tier {
-	var tiers []*tier
-	for _, t := range w.tiers {
-		if len(w.policiesOf(t, h, dir, forward)) > 0 {
-			tiers = append(tiers, t)
-		}
-	}
-	return tiers
-}
-
-// policiesOf are a tier's enforced policies that have such a say.
-func (w *World) policiesOf(t *tier, h *hostEndpoint, dir api.PolicyType, forward bool) []*policy {
-	var policies []*policy
-	for _, p := range t.policies {
-		if !p.staged && p.outOfScope == "" && p.speaksFor(dir) && (p.applyOnForward || !forward) && p.selector.Evaluate(h.labels) {
-			policies = append(policies, p)
-		}
-	}
-	return policies
+func (e *evaluation) nothingAllows() {
+	e.step(Step{Stage: StageEnd, Matched: true, Outcome: Denies, Why: "no policy and no profile of the endpoint allows it"})
+	e.decide(Deny, Decision{Reason: ReasonNothingAllows, RuleIndex: -1})
 }
 
 // step notes something that is not about a rule.
@@ -278,14 +276,14 @@ func (e *evaluation) step(s Step) {
 }
 
 func (e *evaluation) steps(s Step) {
-	s.Interface, s.Endpoint, s.Direction = e.at.Interface, e.at.Endpoint, e.at.Direction
+	s.Phase, s.Interface, s.Endpoint, s.Direction = e.at.Phase, e.at.Interface, e.at.Endpoint, e.at.Direction
 	e.d.Steps = append(e.d.Steps, s)
 }
 
 // decide sets the verdict and who gave it, and is true.
 func (e *evaluation) decide(v Verdict, d Decision) bool {
 	d.Verdict, d.Steps = v, e.d.Steps
-	d.Endpoint, d.Direction = e.at.Endpoint, e.at.Direction
+	d.Phase, d.Endpoint, d.Direction = e.at.Phase, e.at.Endpoint, e.at.Direction
 	e.d = d
 	return true
 }

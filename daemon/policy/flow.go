@@ -38,7 +38,8 @@ func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), ni
 // State is what connection tracking says of a packet. The zero value is New.
 type State uint8
 
-// States of a packet. Untracked packets are judged like new ones.
+// States of a packet. Untracked packets are judged like new ones; so are
+// invalid ones where disableConntrackInvalidCheck is set.
 const (
 	New State = iota
 	Established
@@ -84,9 +85,32 @@ type Host struct {
 	Interfaces map[string][]netip.Addr `json:"interfaces,omitempty"`
 }
 
-// Flow is one packet as a host sees it, after any destination NAT. Its
-// addresses are of one family. An interface name may be empty when it is not
-// known: then only a wildcard endpoint governs it.
+// has tells whether the host is known to have the address.
+func (h Host) has(a netip.Addr) bool { return interfaceWith(h, a) != "" }
+
+// Flow is one packet on its way through one host. Its addresses are of one
+// family. An interface name may be empty when it is not known: then only a
+// wildcard endpoint governs it. What a caller states:
+//
+//	to a socket of the host              Inbound, InInterface
+//	from a socket of the host            Outbound, OutInterface
+//	through the host                     Forwarded, InInterface, OutInterface
+//	from a workload                      InInterface is the workload's
+//	to a workload                        OutInterface is the workload's
+//	its destination is rewritten here    Destination and DestinationPort are those
+//	                                     after that, Dialled those before; Direction
+//	                                     and OutInterface are those after it
+//	its source is rewritten here         Source is that before it
+//	it is of a known connection          State Established; of an error that
+//	                                     quotes it: Related
+//	somebody else's rule keeps           State Untracked
+//	tracking away from it
+//
+// State is what connection tracking says if it sees the packet: if doNotTrack
+// policy allows it, tracking does not, and Evaluate goes on as that demands.
+// Such a packet keeps its destination, Dialled: a Forwarded one then counts as
+// for the host if the host is known to have that address, else as forwarded
+// out of OutInterface; an Inbound one always counts as for the host.
 type Flow struct {
 	Host      Host      `json:"host"`
 	Direction Direction `json:"direction"`
@@ -105,6 +129,30 @@ type Flow struct {
 	ICMPType uint8 `json:"icmpType,omitempty"`
 	ICMPCode uint8 `json:"icmpCode,omitempty"`
 	State    State `json:"state"`
+	// Dialled is the destination before this host rewrote it (destination
+	// NAT); the zero value: it did not. The port is 0 for protocols without
+	// ports.
+	Dialled netip.AddrPort `json:"dialled,omitzero"`
+	// DialledInterface is where an outbound packet would have gone out had its
+	// destination not been rewritten; empty: where it goes out.
+	DialledInterface string `json:"dialledInterface,omitempty"`
+}
+
+// beforeDNAT is the flow as it is before its destination is rewritten.
+func (f Flow) beforeDNAT() Flow {
+	if f.Dialled.IsValid() {
+		f.Destination, f.DestinationPort = f.Dialled.Addr(), f.Dialled.Port()
+	}
+	return f
+}
+
+// firstOutInterface is where an outbound packet seems to go out before its
+// destination is rewritten.
+func (f Flow) firstOutInterface() string {
+	if f.DialledInterface != "" {
+		return f.DialledInterface
+	}
+	return f.OutInterface
 }
 
 // String is the flow in one line: "inbound TCP 10.0.0.2:40000 to 10.0.0.5:80
@@ -119,7 +167,15 @@ func (f Flow) String() string {
 	if f.Protocol == protoICMP || f.Protocol == protoICMPv6 {
 		s += fmt.Sprintf(" type %d code %d", f.ICMPType, f.ICMPCode)
 	}
-	s += " " + from + " to " + to + " on " + f.Host.Name
+	s += " " + from + " to " + to
+	if f.Dialled.IsValid() {
+		dialled := f.Dialled.Addr().String()
+		if hasPorts(f.Protocol) {
+			dialled = f.Dialled.String()
+		}
+		s += " (dialled as " + dialled + ")"
+	}
+	s += " on " + f.Host.Name
 	if f.InInterface != "" {
 		s += " in " + f.InInterface
 	}

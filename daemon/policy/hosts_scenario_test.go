@@ -29,24 +29,24 @@ func TestEvaluate_HostEndpoints(t *testing.T) {
 		{name: "S001 an endpoint of another host governs nothing here", flows: [][2]string{
 			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:9000", none},
 		}, world: defaultTier + doc("HostEndpoint", "g-eth0", "", "node: g, interfaceName: eth0")},
-		{name: "S002-S010 endpoint with neither policy nor profile", world: defaultTier + eth0, flows: [][2]string{
-			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:9000", "Deny NothingAllows"},          // S002
-			{"in eth0 tcp [fd00::2]:4000 [fd00::1]:9000", "Deny NothingAllows"},        // S002
-			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:22", "Allow Failsafe"},                // S004
-			{"in eth0 tcp [fd00::2]:4000 [fd00::1]:22", "Allow Failsafe"},              // S004
-			{"in eth0 udp 0.0.0.0:67 255.255.255.255:68", "Allow Failsafe"},            // S004
-			{"in eth0 udp 10.0.0.2:4000 10.0.0.1:22", "Deny NothingAllows"},            // failsafe is of TCP
-			{"in eth0 sctp 10.0.0.2:4000 10.0.0.1:22", "Deny NothingAllows"},           // failsafe is of TCP
-			{"in eth0 tcp 10.0.0.2:22 10.0.0.1:9000", "Deny NothingAllows"},            // by destination port only
-			{"out eth0 udp 10.0.0.1:4000 10.0.0.2:53", "Allow Failsafe"},               // S005
-			{"out eth0 tcp 10.0.0.1:4000 10.0.0.2:2379", "Allow Failsafe"},             // S005
-			{"out eth0 tcp 10.0.0.1:4000 10.0.0.2:22", "Deny NothingAllows"},           // inbound only
-			{"out eth0 icmp/8/0 10.0.0.1 10.0.0.2", "Deny NothingAllows"},              // S007
-			{"in eth0 253 10.0.0.2 10.0.0.1", "Deny NothingAllows"},                    // S008
-			{"out eth0 254 10.0.0.1 10.0.0.2", "Deny NothingAllows"},                   // S008
-			{"fwd calia calib tcp 10.65.0.2:4000 10.65.0.3:80", none},                  // S010
-			{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", "Allow NoForwardPolicy"}, // S011
-			{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:80", "Allow NoForwardPolicy"}, // S011
+		{name: "S002-S010 endpoint with neither policy nor profile", world: defaultTier + eth0 + guests, flows: [][2]string{
+			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:9000", "Deny NothingAllows"},   // S002
+			{"in eth0 tcp [fd00::2]:4000 [fd00::1]:9000", "Deny NothingAllows"}, // S002
+			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:22", "Allow Failsafe"},         // S004
+			{"in eth0 tcp [fd00::2]:4000 [fd00::1]:22", "Allow Failsafe"},       // S004
+			{"in eth0 udp 0.0.0.0:67 255.255.255.255:68", "Allow Failsafe"},     // S004
+			{"in eth0 udp 10.0.0.2:4000 10.0.0.1:22", "Deny NothingAllows"},     // failsafe is of TCP
+			{"in eth0 sctp 10.0.0.2:4000 10.0.0.1:22", "Deny NothingAllows"},    // failsafe is of TCP
+			{"in eth0 tcp 10.0.0.2:22 10.0.0.1:9000", "Deny NothingAllows"},     // by destination port only
+			{"out eth0 udp 10.0.0.1:4000 10.0.0.2:53", "Allow Failsafe"},        // S005
+			{"out eth0 tcp 10.0.0.1:4000 10.0.0.2:2379", "Allow Failsafe"},      // S005
+			{"out eth0 tcp 10.0.0.1:4000 10.0.0.2:22", "Deny NothingAllows"},    // inbound only
+			{"out eth0 icmp/8/0 10.0.0.1 10.0.0.2", "Deny NothingAllows"},       // S007
+			{"in eth0 253 10.0.0.2 10.0.0.1", "Deny NothingAllows"},             // S008
+			{"out eth0 254 10.0.0.1 10.0.0.2", "Deny NothingAllows"},            // S008
+			{"fwd calia calib tcp 10.65.0.2:4000 10.65.0.3:80", opened},         // S010
+			{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", opened},           // S011
+			{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:80", opened},           // S011
 			{"in eth1 tcp 10.0.0.2:4000 10.0.0.1:9000", none},
 		}},
 		{name: "S014 wildcard endpoint alone: the same on every interface but the loopback (X) and workloads'",
@@ -58,7 +58,7 @@ func TestEvaluate_HostEndpoints(t *testing.T) {
 				{"fwd eth0 eth7 tcp 10.0.0.2:4000 10.1.0.2:80", "Allow NoForwardPolicy"},
 				{"in lo tcp 127.0.0.1:4000 127.0.0.1:9000", none},
 				{"out lo tcp 10.0.0.1:4000 10.0.0.1:9000", none},
-				{"in cali12345 tcp 10.65.0.2:4000 10.0.0.1:9000", none}, // S016
+				{"in cali12345 tcp 10.65.0.2:4000 10.0.0.1:9000", strange},
 				{"out cali12345 tcp 10.0.0.1:4000 10.65.0.2:80", none},
 				{"in kube-ipvs0 tcp 10.65.0.2:4000 10.0.0.1:9000", none},
 			}},
@@ -196,86 +196,6 @@ func TestEvaluate_HostEndpoints(t *testing.T) {
 	})
 }
 
-func TestEvaluate_ApplyOnForward(t *testing.T) {
-	aof := func(name, spec string) string { return gnp(name, "selector: has(role), applyOnForward: true, "+spec) }
-	run(t, []scenario{
-		{name: "S046 a deny of ingress stops only what comes in there", world: defaultTier + eth0 +
-			aof("p", "ingress: [{action: Deny}]"), flows: [][2]string{
-			{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:80", "Deny Rule default p 1"},
-			{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", "Allow NoForwardPolicy"},
-		}},
-		{name: "S047 a deny of egress stops only what goes out there", world: defaultTier + eth0 +
-			aof("p", "egress: [{action: Deny}]"), flows: [][2]string{
-			{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", "Deny Rule default p 1"},
-			{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:80", "Allow NoForwardPolicy"},
-		}},
-		{name: "S049 one port is forwarded, failsafes and essential types are not", world: defaultTier + eth0 +
-			aof("p", "ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}], egress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]"),
-			flows: [][2]string{
-				{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:80", allows},
-				{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", allows},
-				{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:22", ended},
-				{"fwd calia eth0 udp 10.65.0.2:4000 10.0.0.2:53", ended},
-				{"fwd eth0 eth1 icmpv6/135/0 fd00::2 fd01::2", ended},
-				{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:22", "Allow Failsafe"},
-			}},
-		{name: "S050 a policy of one direction leaves the other open (X)", world: defaultTier + eth0 +
-			aof("p", "ingress: [{action: Allow}]"), flows: [][2]string{
-			{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", "Allow NoForwardPolicy"},
-			{"fwd eth0 calia tcp 10.0.0.2:4000 10.65.0.2:80", allows},
-		}},
-		{name: "S052 routed through: in at one endpoint, out at the other", world: defaultTier + eth0 +
-			hep("h-eth1", "side: b", "interfaceName: eth1") +
-			aof("p", "types: [Ingress, Egress], ingress: [{action: Allow, protocol: TCP}], egress: [{action: Deny}]") +
-			gnp("q", "selector: side == 'b', applyOnForward: true, types: [Egress], egress: [{action: Deny, destination: {nets: [10.1.0.9/32]}}, {action: Allow}]"),
-			flows: [][2]string{
-				{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Allow Rule default q 2"},
-				{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.9:80", "Deny Rule default q 1"},
-				{"fwd eth0 eth1 udp 10.0.0.2:4000 10.1.0.2:80", ended},
-				{"fwd eth0 eth2 tcp 10.0.0.2:4000 10.1.0.2:80", allows},
-				{"fwd eth1 eth2 tcp 10.1.0.2:4000 10.2.0.2:80", "Allow NoForwardPolicy"},
-				{"fwd eth1 eth0 tcp 10.1.0.2:4000 10.0.0.2:80", "Deny Rule default p 1"},
-			}},
-		{name: "S052 a rule that allowed on the way in stays the one that decided", world: defaultTier + eth0 +
-			hep("h-eth1", "side: b", "interfaceName: eth1") + aof("p", "ingress: [{action: Allow}]"), flows: [][2]string{
-			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", allows},
-		}},
-		{name: "normal policy and profiles have no say in what is forwarded", world: defaultTier +
-			hep("h-eth0", "role: db", "interfaceName: eth0, profiles: [missing]") +
-			gnp("p", "ingress: [{action: Deny}], egress: [{action: Deny}]"), flows: [][2]string{
-			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Allow NoForwardPolicy"},
-			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:80", "Deny Rule default p 1"},
-		}},
-		{name: "applyOnForward policy also judges what is for the host", world: defaultTier + eth0 +
-			aof("p", "ingress: [{action: Deny}]") + gnp("q", "ingress: [{action: Allow}], order: 7"), flows: [][2]string{
-			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:80", "Allow Rule default q 1"},
-			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Deny Rule default p 1"},
-		}},
-		{name: "the end of the tier denies what is forwarded, a pass of all tiers allows it", world: defaultTier + eth0 + tierDoc("soft", "order: 1, defaultAction: Pass") +
-			aof("soft", "tier: soft, ingress: [{action: Log}]") +
-			aof("p", "ingress: [{action: Allow, protocol: UDP}, {action: Pass, protocol: TCP}]"), flows: [][2]string{
-			{"fwd eth0 eth1 udp 10.0.0.2:4000 10.1.0.2:80", allows},
-			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Allow Passed"},
-			{"fwd eth0 eth1 253 10.0.0.2 10.1.0.2", ended},
-		}},
-		{name: "a staged applyOnForward policy does not count", world: defaultTier + eth0 +
-			sgnp("s", "applyOnForward: true, ingress: [{action: Deny}]"), flows: [][2]string{
-			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Allow NoForwardPolicy"},
-		}},
-		{name: "doNotTrack and preDNAT policies are not applied", world: defaultTier + eth0 +
-			aof("d", "doNotTrack: true, ingress: [{action: Allow}], egress: [{action: Allow}]") +
-			aof("n", "preDNAT: true, ingress: [{action: Allow}]"), flows: [][2]string{
-			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:80", "Deny NothingAllows"},
-			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Allow NoForwardPolicy"},
-		}},
-		{name: "S053 a wildcard endpoint has no say at workload interfaces", world: defaultTier + wildcard +
-			aof("p", "ingress: [{action: Deny}]"), flows: [][2]string{
-			{"fwd calia calib tcp 10.65.0.2:4000 10.65.0.3:80", none},
-			{"fwd eth0 calib tcp 10.0.0.2:4000 10.65.0.3:80", "Deny Rule default p 1"},
-		}},
-	})
-}
-
 func TestEvaluate_Settings(t *testing.T) {
 	run(t, []scenario{
 		{name: "failsafes may have a net, of the peer", world: defaultTier + eth0 + felix("default",
@@ -309,8 +229,9 @@ func TestEvaluate_Settings(t *testing.T) {
 		{name: "interfacePrefix and interfaceExclude except interfaces from the wildcard, not from endpoints of their own",
 			world: defaultTier + wildcard + felix("default", "interfacePrefix: 'tap,vnet', interfaceExclude: 'dummy0,/^br-.*/'") +
 				hep("h-tap", "", "interfaceName: tap7") + hep("h-br", "", "interfaceName: br-own"), flows: [][2]string{
-				{"in tap1 tcp 10.9.9.9:4000 10.0.0.1:9000", none},
-				{"in vnet2 tcp 10.9.9.9:4000 10.0.0.1:9000", none},
+				{"in tap1 tcp 10.9.9.9:4000 10.0.0.1:9000", strange},
+				{"in vnet2 tcp 10.9.9.9:4000 10.0.0.1:9000", strange},
+				{"out vnet2 tcp 10.0.0.1:4000 10.9.9.9:9000", none},
 				{"in dummy0 tcp 10.9.9.9:4000 10.0.0.1:9000", none},
 				{"in dummy01 tcp 10.9.9.9:4000 10.0.0.1:9000", "Deny NothingAllows"},
 				{"in br-x tcp 10.9.9.9:4000 10.0.0.1:9000", none},

@@ -134,6 +134,12 @@ func (g *generator) objects() []api.Object {
 			Tier: pick(g, "", "default", "t1", "t2"), Order: g.order(), Selector: pick(g, alphabetSels...),
 			Types: some(g, api.Ingress, api.Egress), Ingress: g.rules(), Egress: g.rules(), ApplyOnForward: g.IntN(2) == 0,
 		}}
+		switch g.IntN(6) {
+		case 0:
+			p.Spec.DoNotTrack, p.Spec.ApplyOnForward = true, true
+		case 1:
+			p.Spec.PreDNAT, p.Spec.ApplyOnForward = true, true
+		}
 		if g.IntN(5) == 0 {
 			objs = append(objs, &api.StagedGlobalNetworkPolicy{Meta: p.Meta, Spec: p.Spec})
 		} else {
@@ -153,6 +159,16 @@ func (g *generator) objects() []api.Object {
 		}
 		objs = append(objs, e)
 	}
+	for i := range g.IntN(4) {
+		objs = append(objs, &api.WorkloadEndpoint{Meta: api.Meta{Namespace: "n", Name: fmt.Sprint("w", i), Labels: g.labels()}, Spec: api.WorkloadEndpointSpec{
+			Node: pick(g, "h", "h", "h", "other"), InterfaceName: pick(g, "cali1", "cali1", "cali2", "eth1", ""),
+			IPNetworks: some(g, "10.0.0.2/32", "10.1.0.3/32", "fd00::2/128"), Profiles: some(g, "f0", "f1", api.DefaultAllowProfile),
+			AllowSpoofedSourcePrefixes: pick(g, nil, nil, nil, []string{"10.0.0.0/24", "fd00::/64"})}})
+	}
+	if g.IntN(2) == 0 {
+		objs = append(objs, &api.FelixConfiguration{Meta: api.Meta{Name: "default"}, Spec: api.FelixConfigurationSpec{
+			DefaultEndpointToHostAction: pick(g, "", "Drop", "Return", "Accept"), WorkloadSourceSpoofing: pick(g, "", "Any")}})
+	}
 	for _, name := range some(g, "f0", "f1") {
 		objs = append(objs, &api.Profile{Meta: api.Meta{Name: name}, Spec: api.ProfileSpec{Ingress: g.rules(), Egress: g.rules(), LabelsToApply: g.labels()}})
 	}
@@ -164,9 +180,9 @@ func (g *generator) flow() Flow {
 	f := Flow{
 		Host: Host{Name: "h", Interfaces: map[string][]netip.Addr{
 			"eth0": addrs("10.0.0.1", "fd00::1"), "eth1": addrs("10.1.0.3", "fd01::3"), "lo": addrs("127.0.0.1", "::1")}},
-		Direction: pick(g, Inbound, Outbound, Forwarded), InInterface: pick(g, "eth0", "eth1", "lo", "cali1", ""), OutInterface: pick(g, "eth0", "eth1", "lo"),
-		Protocol: pick[uint8](g, 6, 6, 17, 253, protoICMP), SourcePort: pick[uint16](g, 80, 150, 40000), DestinationPort: pick[uint16](g, 22, 53, 80, 150, 443),
-		ICMPType: pick[uint8](g, 8, 128, 135), State: pick(g, New, New, New, Untracked, Established, Invalid),
+		Direction: pick(g, Inbound, Outbound, Forwarded), InInterface: pick(g, "eth0", "eth1", "lo", "cali1", "cali1", "cali2", ""), OutInterface: pick(g, "eth0", "eth1", "lo", "cali1", "cali2"),
+		Protocol: pick[uint8](g, 6, 6, 17, 253, protoICMP, ipInIP), SourcePort: pick[uint16](g, 22, 53, 80, 150, 40000), DestinationPort: pick[uint16](g, 22, 53, 80, 150, 443, 4789),
+		ICMPType: pick[uint8](g, 8, 128, 134, 135), State: pick(g, New, New, New, Untracked, Established, Invalid),
 	}
 	pair := alphabetAddrs[3:]
 	if v4 {
@@ -175,6 +191,13 @@ func (g *generator) flow() Flow {
 		f.Protocol = protoICMPv6
 	}
 	f.Source, f.Destination = netip.MustParseAddr(pick(g, pair...)), netip.MustParseAddr(pick(g, pair...))
+	switch {
+	case g.IntN(20) == 0:
+		f.Source = map[bool]netip.Addr{true: netip.MustParseAddr("127.0.0.1"), false: netip.IPv6Loopback()}[v4]
+	case g.IntN(4) == 0:
+		f.Dialled = netip.AddrPortFrom(netip.MustParseAddr(pick(g, pair...)), pick[uint16](g, 22, 80, 150))
+		f.DialledInterface = pick(g, "", "eth0", "eth1")
+	}
 	return f
 }
 
@@ -206,8 +229,11 @@ func TestEvaluate_PropDenyAllFirst(t *testing.T) {
 			before, after := plain.Evaluate(f), closed.Evaluate(f)
 			want := Deny
 			switch before.Reason {
-			case ReasonNoEndpoint, ReasonEssential, ReasonFailsafe, ReasonEstablished:
+			case ReasonNoEndpoint, ReasonEssential, ReasonFailsafe, ReasonEstablished, ReasonToWorkload:
 				want = before.Verdict
+			}
+			if slices.ContainsFunc(before.Steps, func(s Step) bool { return s.Phase.early() && s.Outcome == Allows }) {
+				continue // it skips what the tier would deny, perhaps all of it
 			}
 			if after.Verdict != want {
 				t.Fatalf("Evaluate(%s) with a first tier that denies all: %s, want %s\n%v", f, after.Verdict, want, after.Sentences())
@@ -230,16 +256,109 @@ func TestEvaluate_PropAllowAllFirst(t *testing.T) {
 		for range flowsPerWorld {
 			f := g.flow()
 			before, after := plain.Evaluate(f), open.Evaluate(f)
-			want := Allow
-			switch before.Reason {
-			case ReasonNoEndpoint, ReasonInvalid:
-				want = before.Verdict
+			switch after.Reason {
+			case ReasonNoEndpoint, ReasonToWorkload:
+				if before.Verdict != NotGoverned {
+					t.Fatalf("Evaluate(%s) with a first tier that allows all is not governed, but was\n%v", f, before.Sentences())
+				}
+				continue
+			case ReasonInvalid, ReasonUnknownInterface, ReasonLoopbackAddress, ReasonSpoofedSource, ReasonRouterMessage, ReasonEncapsulated, ReasonEndpointToHost:
+				continue
 			}
-			if after.Verdict != want {
-				t.Fatalf("Evaluate(%s) with a first tier that allows all: %s, want %s\n%v", f, after.Verdict, want, after.Sentences())
+			if after.Verdict != Allow && !after.Phase.early() {
+				t.Fatalf("Evaluate(%s) with a first tier that allows all: %s, want Allow\n%v", f, after.Verdict, after.Sentences())
 			}
 		}
 	})
+}
+
+// What untracked policy denies stays denied, whatever connection the packet is
+// of and whatever all other policy says; and what is not admitted is not
+// admitted in any state.
+func TestEvaluate_PropEarlyDenyIsFinal(t *testing.T) {
+	denied := map[Phase]int{}
+	forSeeds(t, 200, func(t *testing.T, g *generator) {
+		objs := g.objects()
+		plain, open := NewWorld(objs, Options{}), NewWorld(append(objs, firstTier(api.Allow)...), Options{})
+		for range flowsPerWorld {
+			f := g.flow()
+			d := plain.Evaluate(f)
+			if d.Verdict != Deny || d.Phase != PhaseUntracked && d.Phase != PhaseAdmission || d.Reason == ReasonUnknownInterface && len(d.Steps) > 1 {
+				continue
+			}
+			denied[d.Phase]++
+			for _, w := range []*World{plain, open} {
+				for s := New; s <= Untracked; s++ {
+					f.State = s
+					if again := w.Evaluate(f); again.Verdict != Deny || again.Phase != d.Phase || again.Reason != d.Reason {
+						t.Fatalf("Evaluate(%s) = %s, want %s\n%v", f, short(again), short(d), again.Sentences())
+					}
+				}
+			}
+		}
+	})
+	if *seedFlag == 0 && (denied[PhaseUntracked] == 0 || denied[PhaseAdmission] == 0) {
+		t.Errorf("denials in each phase: %v: the test tests nothing", denied)
+	}
+}
+
+// What early policy does not decide is as if there were no early policy.
+func TestEvaluate_PropEarlyPolicyWithoutAWordChangesNothing(t *testing.T) {
+	silent := 0
+	forSeeds(t, 200, func(t *testing.T, g *generator) {
+		objs := g.objects()
+		later := slices.DeleteFunc(slices.Clone(objs), func(o api.Object) bool {
+			p, ok := o.(*api.GlobalNetworkPolicy)
+			return ok && (p.Spec.DoNotTrack || p.Spec.PreDNAT)
+		})
+		a, b := NewWorld(objs, Options{}), NewWorld(later, Options{})
+		for range flowsPerWorld {
+			f := g.flow()
+			x, y := a.Evaluate(f), b.Evaluate(f)
+			early, decided := false, false
+			for _, s := range x.Steps {
+				early = early || s.Phase.early()
+				decided = decided || s.Phase.early() && (s.Outcome == Allows || s.Outcome == Denies)
+			}
+			if decided {
+				continue
+			}
+			if early {
+				silent++
+			}
+			if short(x) != short(y) {
+				t.Fatalf("Evaluate(%s) = %s, without early policy %s\n%v\n%v", f, short(x), short(y), x.Sentences(), y.Sentences())
+			}
+		}
+	})
+	if *seedFlag == 0 && silent == 0 {
+		t.Error("no early policy was silent: the test tests nothing")
+	}
+}
+
+// A failsafe reaches the host wherever a host endpoint governs, whatever policy
+// says; but not from the loopback interface's addresses, and not if it is of
+// no connection.
+func TestEvaluate_PropFailsafesReachTheHost(t *testing.T) {
+	reached := 0
+	forSeeds(t, 200, func(t *testing.T, g *generator) {
+		w := NewWorld(append(g.objects(), firstTier(api.Deny)...), Options{})
+		for range flowsPerWorld {
+			f := g.flow()
+			f.Direction, f.Protocol, f.DestinationPort, f.Dialled = Inbound, protoTCP, 22, netip.AddrPort{}
+			d := w.Evaluate(f)
+			if d.Endpoint.Kind != api.KindHostEndpoint || d.Reason == ReasonInvalid || d.Reason == ReasonLoopbackAddress || f.InInterface == "cali1" || f.InInterface == "cali2" {
+				continue
+			}
+			reached++
+			if d.Verdict != Allow {
+				t.Fatalf("Evaluate(%s) = %s, want Allow\n%v", f, short(d), d.Sentences())
+			}
+		}
+	})
+	if *seedFlag == 0 && reached == 0 {
+		t.Error("no flow met a host endpoint: the test tests nothing")
+	}
 }
 
 func firstTier(a api.Action) []api.Object {
@@ -363,7 +482,7 @@ func TestEvaluate_PropDecisionNamesWhatDecided(t *testing.T) {
 			if (d.RuleIndex >= 0) != (d.Reason == ReasonRule || d.Reason == ReasonProfile) {
 				t.Fatalf("Evaluate(%s) = %s: a rule is named if and only if one decided", f, short(d))
 			}
-			if (d.Endpoint == api.Key{}) != (d.Verdict == NotGoverned) {
+			if (d.Endpoint == api.Key{}) != (d.Verdict == NotGoverned || d.Reason == ReasonUnknownInterface) {
 				t.Fatalf("Evaluate(%s) = %s at %s: an endpoint is named if and only if one governs", f, short(d), d.Endpoint)
 			}
 			outcome := map[Verdict]Outcome{Allow: Allows, Deny: Denies, NotGoverned: Continues}[d.Verdict]
@@ -376,7 +495,8 @@ func TestEvaluate_PropDecisionNamesWhatDecided(t *testing.T) {
 		}
 	})
 	for _, r := range []Reason{ReasonNoEndpoint, ReasonEstablished, ReasonInvalid, ReasonEssential, ReasonFailsafe, ReasonRule, ReasonEndOfTier,
-		ReasonProfile, ReasonMissingProfile, ReasonNothingAllows, ReasonNoForwardPolicy, ReasonPassed} {
+		ReasonProfile, ReasonMissingProfile, ReasonNothingAllows, ReasonNoForwardPolicy, ReasonPassed, ReasonToWorkload, ReasonUnknownInterface,
+		ReasonLoopbackAddress, ReasonSpoofedSource, ReasonRouterMessage, ReasonEncapsulated, ReasonEndpointToHost} {
 		if *seedFlag == 0 && seen[r] == 0 {
 			t.Errorf("no flow was decided by %s: the generator is too narrow", r)
 		}

@@ -61,9 +61,10 @@ func world(t testing.TB, docs string) *World {
 	return NewWorld(objects(t, docs), Options{})
 }
 
-// flow reads "in eth0 tcp 10.0.0.2:4000 10.0.0.1:80 [state]", "out ...",
-// "fwd eth0 eth1 ..." and for ICMP "icmp/8/0" with addresses only. The host
-// is h; interfaces is what is known of it.
+// flow reads "in eth0 tcp 10.0.0.2:4000 10.0.0.1:80", "out eth0 ...", "fwd
+// eth0 eth1 ..." and for ICMP "icmp/8/0" with addresses only. Behind it may
+// stand a state, "dialled=10.0.0.1:30000" and "first=eth1" (the interface
+// before destination NAT). The host is h; interfaces is what is known of it.
 func flow(t testing.TB, text string, interfaces map[string][]netip.Addr) Flow {
 	t.Helper()
 	w := strings.Fields(text)
@@ -100,12 +101,27 @@ func flow(t testing.TB, text string, interfaces map[string][]netip.Addr) Flow {
 			t.Fatalf("flow %q: %v", text, err)
 		}
 	}
-	for s := New; s <= Untracked && len(w) > 3; s++ {
-		if s.String() == w[3] {
-			f.State = s
+	for _, option := range w[3:] {
+		if dialled, ok := strings.CutPrefix(option, "dialled="); ok {
+			f.Dialled = netip.MustParseAddrPort(dialled)
+			continue
 		}
+		if first, ok := strings.CutPrefix(option, "first="); ok {
+			f.DialledInterface = first
+			continue
+		}
+		s, err := state(option)
+		if err != nil {
+			t.Fatalf("flow %q: %v", text, err)
+		}
+		f.State = s
 	}
 	return f
+}
+
+// guest is a workload endpoint of host h: its name, interface and addresses.
+func guest(name, iface, addresses, more string) string {
+	return wep("prod", name, "app: "+name, "interfaceName: "+iface+", ipNetworks: ["+addresses+"], "+more)
 }
 
 // short is a decision in one line: verdict, reason, tier, policy and rule
@@ -153,7 +169,14 @@ const (
 	wildcard    = "---\n{apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: h-all, labels: {role: db}}, spec: {node: h, interfaceName: '*'}}\n"
 	allowAll    = "---\n{apiVersion: projectcalico.org/v3, kind: Profile, metadata: {name: open}, spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}}\n"
 
-	allows = "Allow Rule default p 1"
-	ended  = "Deny EndOfTier default"
-	none   = "NotGoverned NoEndpoint"
+	// Two workloads with a profile that allows all, unless policy selects them.
+	guests = allowAll +
+		"---\n{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {namespace: prod, name: h-k8s-w1-eth0, labels: {app: w1}}, spec: {node: h, orchestrator: k8s, pod: w1, endpoint: eth0, interfaceName: calia, ipNetworks: [10.65.0.2/32, 'fd65::2/128'], profiles: [open]}}\n" +
+		"---\n{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {namespace: prod, name: h-k8s-w2-eth0, labels: {app: w2}}, spec: {node: h, orchestrator: k8s, pod: w2, endpoint: eth0, interfaceName: calib, ipNetworks: [10.65.0.3/32, 'fd65::3/128'], profiles: [open]}}\n"
+
+	allows  = "Allow Rule default p 1"
+	ended   = "Deny EndOfTier default"
+	none    = "NotGoverned NoEndpoint"
+	opened  = "Allow Profile open 1"
+	strange = "Deny UnknownInterface"
 )

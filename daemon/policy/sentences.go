@@ -27,12 +27,18 @@ func (d Decision) String() string {
 	case Deny:
 		return "verdict: denied, " + d.because()
 	case NotGoverned:
+		if d.Reason == ReasonToWorkload {
+			return "verdict: passes, since a host may always reach its own workloads"
+		}
 	}
 	return "verdict: passes, since no endpoint governs this traffic"
 }
 
 func (d Decision) because() string {
 	at := " at " + d.Endpoint.String()
+	if d.Phase.early() {
+		at += ", " + d.Phase.when()
+	}
 	switch d.Reason {
 	case ReasonRule:
 		return "by " + ruleName(d.Policy, d.Direction, d.RuleIndex) + " in tier " + d.Tier + at
@@ -56,7 +62,19 @@ func (d Decision) because() string {
 		return "because no policy judges what is forwarded" + at
 	case ReasonPassed:
 		return "because no forward policy denies it" + at
-	case ReasonNoEndpoint:
+	case ReasonUnknownInterface:
+		return "because the interface is of an unknown workload"
+	case ReasonLoopbackAddress:
+		return "because of an address that only the loopback interface has," + at
+	case ReasonSpoofedSource:
+		return "because its source is not the workload's," + at
+	case ReasonRouterMessage:
+		return "because only routers may say this," + at
+	case ReasonEncapsulated:
+		return "because it hides packets from policy," + at
+	case ReasonEndpointToHost:
+		return "because workloads may not reach their host," + at
+	case ReasonNoEndpoint, ReasonToWorkload:
 	}
 	return string(d.Reason) + at
 }
@@ -65,14 +83,18 @@ func (d Decision) because() string {
 func (s Step) String() string {
 	switch s.Stage {
 	case StageEndpoint:
-		iface := "interface " + s.Interface
-		if s.Interface == "" {
-			iface = "an interface without an endpoint of its own"
-		}
-		if s.Endpoint == (api.Key{}) {
+		iface := ifaceText(s.Interface)
+		switch {
+		case s.Outcome == Denies:
+			return iface + " is of an unknown workload: " + s.Why + ": " + outcomeText(s.Outcome)
+		case s.Endpoint == (api.Key{}):
 			return iface + " is not governed: " + s.Why
 		}
-		return s.Endpoint.String() + " governs " + iface + " (" + strings.ToLower(string(s.Direction)) + "): " + s.Why
+		direction := strings.ToLower(string(s.Direction))
+		if s.Phase.early() {
+			direction += ", " + s.Phase.when()
+		}
+		return s.Endpoint.String() + " governs " + iface + " (" + direction + "): " + s.Why
 	case StageRule:
 		where := ruleName(s.Policy, s.Direction, s.RuleIndex) + " (" + s.Rule + ")"
 		if s.Tier != "" {
@@ -88,7 +110,7 @@ func (s Step) String() string {
 		return "tier " + s.Tier + ": " + s.Why + ": " + outcomeText(s.Outcome)
 	case StageProfile:
 		return s.Policy.String() + ": " + s.Why + ": " + outcomeText(s.Outcome)
-	case StageConnection, StageEssential, StageFailsafe, StageEnd:
+	case StageConnection, StageEssential, StageFailsafe, StageEnd, StageSource, StageEncapsulation:
 	}
 	return s.Why + ": " + outcomeText(s.Outcome)
 }
@@ -100,13 +122,42 @@ func aside(why string) string {
 	return " (" + why + ")"
 }
 
+func ifaceText(iface string) string {
+	if iface == "" {
+		return "an interface without an endpoint of its own"
+	}
+	return "interface " + iface
+}
+
+// words are the policies of a phase.
+func (p Phase) words() string {
+	switch p {
+	case PhaseUntracked:
+		return "doNotTrack policy"
+	case PhasePreDNAT:
+		return "preDNAT policy"
+	case PhaseForward:
+		return "applyOnForward policy"
+	case PhaseNormal, PhaseWorkload, PhaseAdmission:
+	}
+	return "policy"
+}
+
+// when is the place of an early phase on a packet's way.
+func (p Phase) when() string {
+	if p == PhaseUntracked {
+		return "before connection tracking"
+	}
+	return "before destination NAT"
+}
+
 func outcomeText(o Outcome) string {
 	switch o {
 	case Allows:
 		return "allowed"
 	case Denies:
 		return "denied"
-	case NextTier:
+	case NextTier, NextPhase:
 		return "on to what comes next"
 	case Continues:
 	}

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -79,6 +80,17 @@ type Options struct {
 	// WorkloadPrefixes begin the names of workloads' interfaces. Default:
 	// cali.
 	WorkloadPrefixes []string
+	// EndpointToHost is what becomes of a workload's traffic to its host that
+	// its egress policy allows. Default: ToHostDrop.
+	EndpointToHost ToHost
+	// SourceSpoofing honours allowSpoofedSourcePrefixes of workload
+	// endpoints. Default: endpoints that have them count as absent.
+	SourceSpoofing bool
+	// VXLANFromWorkloads and IPIPFromWorkloads let workloads send these
+	// encapsulations, if policy does. Default: dropped.
+	VXLANFromWorkloads, IPIPFromWorkloads bool
+	// VXLANPort is the UDP port of VXLAN. Default: 4789.
+	VXLANPort uint16
 }
 
 // Failsafes are those of both directions.
@@ -103,6 +115,12 @@ func (w *World) Settings(host string) Settings {
 	}
 	if s.WorkloadPrefixes == nil {
 		s.WorkloadPrefixes = []string{"cali"}
+	}
+	if s.EndpointToHost == "" {
+		s.EndpointToHost = ToHostDrop
+	}
+	if s.VXLANPort == 0 {
+		s.VXLANPort = 4789 // RFC 7348, 8.1
 	}
 	if r, ok := w.options.Reported[host]; ok {
 		s.FailsafeInbound, s.FailsafeOutbound = r.Inbound, r.Outbound
@@ -168,6 +186,34 @@ func (s *Settings) apply(c *api.FelixConfigurationSpec, def Settings) {
 		s.WorkloadPrefixes = def.WorkloadPrefixes
 		if list, ok := listOf(c.InterfacePrefix, isInterfacePrefix); ok {
 			s.WorkloadPrefixes = list
+		}
+	}
+	s.applyWorkloads(c, def)
+}
+
+// applyWorkloads is apply for what is about workloads.
+func (s *Settings) applyWorkloads(c *api.FelixConfigurationSpec, def Settings) {
+	if word := c.DefaultEndpointToHostAction; word != "" {
+		s.EndpointToHost = def.EndpointToHost
+		for _, a := range []ToHost{ToHostDrop, ToHostReturn, ToHostAccept} {
+			if strings.EqualFold(word, string(a)) {
+				s.EndpointToHost = a
+			}
+		}
+	}
+	if word := c.WorkloadSourceSpoofing; word != "" {
+		s.SourceSpoofing = strings.EqualFold(word, "Any") || def.SourceSpoofing && !strings.EqualFold(word, "Disabled")
+	}
+	if c.AllowVXLANPacketsFromWorkloads != nil {
+		s.VXLANFromWorkloads = *c.AllowVXLANPacketsFromWorkloads
+	}
+	if c.AllowIPIPPacketsFromWorkloads != nil {
+		s.IPIPFromWorkloads = *c.AllowIPIPPacketsFromWorkloads
+	}
+	if p := c.VXLANPort; p != nil {
+		s.VXLANPort = def.VXLANPort
+		if *p > 0 && *p <= math.MaxUint16 {
+			s.VXLANPort = uint16(*p)
 		}
 	}
 }

@@ -25,8 +25,10 @@ type World struct {
 	profiles map[string]*profile
 	members  []*member // everything a selector can stand for
 	hosts    []*hostEndpoint
-	nodes    map[string]*api.Node
-	felix    []*api.FelixConfiguration // in order of age
+	// workloads are all workload endpoints, those that count as absent too.
+	workloads []*workloadEndpoint
+	nodes     map[string]*api.Node
+	felix     []*api.FelixConfiguration // in order of age
 }
 
 // tier is a tier with its policies, both in order of evaluation.
@@ -44,7 +46,8 @@ type policy struct {
 	order          float64
 	staged         bool
 	applyOnForward bool
-	outOfScope     string // why it is not evaluated; empty: it is
+	untracked      bool // doNotTrack
+	preDNAT        bool
 	selector       *selector.Selector
 	ingress        bool
 	egress         bool
@@ -107,7 +110,7 @@ func NewWorld(objs []api.Object, o Options) *World {
 			inherit(m.labels, inherited, []string{namespaceProfile + x.Namespace})
 			w.members = append(w.members, m)
 		case *api.WorkloadEndpoint:
-			w.members = append(w.members, workload(x, inherited))
+			w.workloads = append(w.workloads, newWorkload(x, inherited))
 		case *api.HostEndpoint:
 			m := &member{key: x.Key(), labels: ownLabels(x.Labels), nets: lenientNets(x.Spec.ExpectedIPs), ports: x.Spec.Ports}
 			inherit(m.labels, inherited, x.Spec.Profiles)
@@ -139,11 +142,13 @@ func (w *World) sort(tiers map[string]*tier) {
 		}
 		return cmp.Or(cmp.Compare(a.order, b.order), strings.Compare(a.name, b.name))
 	})
-	slices.SortFunc(w.members, func(a, b *member) int { return a.key.Compare(b.key) })
 	slices.SortFunc(w.felix, func(a, b *api.FelixConfiguration) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
 	})
 	slices.SortFunc(w.hosts, func(a, b *hostEndpoint) int { return a.key.Compare(b.key) })
+	slices.SortFunc(w.workloads, func(a, b *workloadEndpoint) int { return a.key.Compare(b.key) })
+	w.refuse()
+	slices.SortFunc(w.members, func(a, b *member) int { return a.key.Compare(b.key) })
 }
 
 func (w *World) addPolicy(tiers map[string]*tier, key api.Key, spec api.PolicySpec, staged bool) {
@@ -152,17 +157,12 @@ func (w *World) addPolicy(tiers map[string]*tier, key api.Key, spec api.PolicySp
 		return // a policy that selects nothing that could be named
 	}
 	p := &policy{
-		key: key, order: orderOf(spec.Order), staged: staged, applyOnForward: spec.ApplyOnForward, selector: sel,
+		key: key, order: orderOf(spec.Order), staged: staged, selector: sel,
+		applyOnForward: spec.ApplyOnForward, untracked: spec.DoNotTrack, preDNAT: spec.PreDNAT,
 		// No types at all: written before types existed, speaks for both.
 		ingress: len(spec.Types) == 0 || slices.Contains(spec.Types, api.Ingress),
 		egress:  len(spec.Types) == 0 || slices.Contains(spec.Types, api.Egress),
 		rules:   bothDirections(spec.Ingress, spec.Egress, key),
-	}
-	switch {
-	case spec.DoNotTrack:
-		p.outOfScope = "doNotTrack policies are not applied in this version"
-	case spec.PreDNAT:
-		p.outOfScope = "preDNAT policies are not applied in this version"
 	}
 	t := tierNamed(tiers, cmp.Or(spec.Tier, api.DefaultTier))
 	t.policies = append(t.policies, p)
@@ -259,24 +259,6 @@ func readable(o api.Object) api.Object {
 		return u.Salvaged
 	}
 	return o
-}
-
-func workload(x *api.WorkloadEndpoint, inherited map[string]map[string]string) *member {
-	m := &member{key: x.Key(), labels: ownLabels(x.Labels), nets: lenientNets(x.Spec.IPNetworks)}
-	m.labels[api.LabelNamespace] = x.Namespace
-	if x.Spec.Orchestrator != "" {
-		m.labels[api.LabelOrchestrator] = x.Spec.Orchestrator
-	}
-	if x.Spec.ServiceAccountName != "" {
-		m.labels[api.LabelServiceAccount] = x.Spec.ServiceAccountName
-	}
-	for _, p := range x.Spec.Ports {
-		if p.Name != "" {
-			m.ports = append(m.ports, api.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
-		}
-	}
-	inherit(m.labels, inherited, x.Spec.Profiles)
-	return m
 }
 
 // ownLabels is what a user may say with an object's labels: all but who it
