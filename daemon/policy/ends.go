@@ -22,12 +22,16 @@ type Known struct {
 }
 
 // end is one way to understand one end of a question: an address and, if it
-// is of a host, the host and the interface.
+// is of a host or a workload, the host and the interface there.
 type end struct {
-	addr    netip.Addr
-	host    Host // no name: not a host that is judged
-	iface   string
-	assumed []string
+	addr  netip.Addr
+	host  Host // no name: not a host that is judged
+	iface string
+	// workload: the end is it, not the host; via is what the question says of
+	// the interface between its host and the other end.
+	workload *workloadEndpoint
+	via      string
+	assumed  []string
 }
 
 // picture is what is known of a host's interfaces and addresses: the host
@@ -111,8 +115,26 @@ func (w *World) hostNames(k Known) []string {
 	for _, h := range w.hosts {
 		names = append(names, h.spec.Node)
 	}
+	for _, x := range w.workloads {
+		names = append(names, x.spec.Node)
+	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// owner is the place that the address is of: a workload or a host. It is
+// false if it is of none that is known.
+func (w *World) owner(a netip.Addr, k Known) (Place, bool) {
+	if !a.IsValid() {
+		return Place{}, false
+	}
+	for _, x := range w.workloads {
+		if x.absent == "" && slices.Contains(x.sources, a) {
+			return Place{Workload: x.place(), At: a}, true
+		}
+	}
+	name := w.hostWith(a, k)
+	return Place{Host: name, At: a}, name != ""
 }
 
 // hostWith is the host that has the address; empty: none.
@@ -143,6 +165,9 @@ func (w *World) ends(at Place, family int, k Known) ([]end, error) {
 			return nil, nil
 		}
 		return []end{{addr: at.Addr}}, nil
+	}
+	if at.Workload != "" {
+		return w.workloadEnds(at, family, k)
 	}
 	name, only, forced, err := w.who(at, k)
 	if err != nil {
@@ -188,6 +213,54 @@ func (w *World) ends(at Place, family int, k Known) ([]end, error) {
 	return list, nil
 }
 
+// workloadEnds are all ways to understand a workload as an end: one for each
+// of its addresses, or the one that the question says, its own or not.
+func (w *World) workloadEnds(at Place, family int, k Known) ([]end, error) {
+	x, err := w.workloadNamed(at.Workload)
+	if err != nil {
+		return nil, err
+	}
+	host, _ := w.picture(x.spec.Node, k)
+	addrs := x.sources
+	if at.At.IsValid() {
+		addrs = []netip.Addr{at.At}
+	}
+	var list []end
+	for _, a := range addrs {
+		if familyOf(a) == family {
+			list = append(list, end{addr: a, host: host, iface: x.spec.InterfaceName, workload: x, via: at.Via})
+		}
+	}
+	return list, nil
+}
+
+// place is the endpoint as a question names it.
+func (x *workloadEndpoint) place() string { return x.key.Namespace + "/" + x.key.Name }
+
+// workloadNamed finds a workload endpoint by namespace/name, where the name is
+// that of the endpoint or, if only one endpoint is of it, of the workload.
+func (w *World) workloadNamed(place string) (*workloadEndpoint, error) {
+	var of []*workloadEndpoint
+	var known, several []string
+	for _, x := range w.workloads {
+		if x.place() == place {
+			return x, nil
+		}
+		known = append(known, x.place())
+		namespace, name, _ := strings.Cut(place, "/")
+		if x.key.Namespace == namespace && slices.Contains([]string{x.spec.Pod, x.spec.Workload, x.spec.ContainerID}, name) {
+			of, several = append(of, x), append(several, x.place())
+		}
+	}
+	switch len(of) {
+	case 1:
+		return of[0], nil
+	case 0:
+		return nil, fmt.Errorf("workload/%s: there is no such WorkloadEndpoint, and none of such a workload; known are: %s", place, listed(known))
+	}
+	return nil, fmt.Errorf("workload/%s: several WorkloadEndpoints are of it; write one of: %s", place, listed(several))
+}
+
 // who is the host that a place is of, and the interface if the place says it.
 // A wildcard endpoint's is an interface without an endpoint of its own.
 func (w *World) who(at Place, k Known) (host, iface string, forced bool, err error) {
@@ -198,7 +271,7 @@ func (w *World) who(at Place, k Known) (host, iface string, forced bool, err err
 		return k.ThisHost, "", false, nil
 	case at.Host != "":
 		if names := w.hostNames(k); !slices.Contains(names, at.Host) {
-			return "", "", false, fmt.Errorf("host/%s: no Node and no HostEndpoint is of this host; known are: %s", at.Host, listed(names))
+			return "", "", false, fmt.Errorf("host/%s: no Node and no endpoint is of this host; known are: %s", at.Host, listed(names))
 		}
 		return at.Host, "", false, nil
 	}
@@ -266,6 +339,9 @@ func (w *World) anyInterface(e end, what string) []end {
 // stranger is a host's end when no address of the host is known: one that no
 // net, short of all of them, and no set contains.
 func (w *World) stranger(at Place, family int, k Known) ([]end, error) {
+	if at.Workload != "" {
+		return nil, nil // all its addresses are known
+	}
 	name, iface, forced, err := w.who(at, k)
 	if err != nil {
 		return nil, err

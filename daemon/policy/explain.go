@@ -47,9 +47,9 @@ const (
 	verdictDepends    = "Depends"
 )
 
-// Explain answers a question: the source host's rules are asked, then those of
-// the host that forwards, then those of the destination host, as far as the
-// question names them. It fails if the question cannot be understood with
+// Explain answers a question: the rules of the source's host are asked, then
+// those of the host that forwards, then those of the destination's host, as far
+// as the question names them. It fails if the question cannot be understood with
 // what is known.
 func (w *World) Explain(q Query, k Known) (Answer, error) {
 	answer := Answer{Query: q.String()}
@@ -112,28 +112,37 @@ func (w *World) adopt(q *Query, k Known) (notes []string, err error) {
 		code := uint8(0)
 		q.ICMPCode = &code
 	}
-	if !q.From.Addr.IsValid() || !q.To.Addr.IsValid() || q.Through != "" {
-		for _, at := range []Place{q.From, q.To} {
-			if name := w.hostWith(at.Addr, k); at.Addr.IsValid() && name != "" {
-				notes = append(notes, at.Addr.String()+" is of host/"+name+", whose own rules are not asked; write host/"+name+" at "+
-					at.Addr.String()+" to ask them")
-			}
-		}
-		return notes, nil
-	}
-	found := false
+	addresses := q.From.Addr.IsValid() && q.To.Addr.IsValid()
 	for _, at := range []*Place{&q.From, &q.To} {
-		if name := w.hostWith(at.Addr, k); name != "" {
-			found = true
-			notes = append(notes, at.Addr.String()+" is of host/"+name)
-			*at = Place{Host: name, At: at.Addr, Port: at.Port}
+		of, known := w.owner(at.Addr, k)
+		switch {
+		case !known:
+		case q.Through == "" && (addresses || of.Workload != "" || w.workloadsOwn(q, of)):
+			notes = append(notes, at.Addr.String()+" is of "+of.name())
+			of.Port = at.Port
+			*at = of
+		default:
+			notes = append(notes, at.Addr.String()+" is of "+of.name()+", whose own rules are not asked; write "+of.name()+" at "+
+				at.Addr.String()+" to ask them")
 		}
 	}
-	if !found {
+	if q.From.Addr.IsValid() && q.To.Addr.IsValid() && q.Through == "" {
 		return nil, errors.New(q.From.Addr.String() + " and " + q.To.Addr.String() +
-			" are of no known host; write host/NAME for one of them, or name the host that forwards: through host/NAME")
+			" are of no known host or workload; write host/NAME or workload/NAMESPACE/NAME for one of them, or name the host that forwards: through host/NAME")
 	}
 	return notes, nil
+}
+
+// workloadsOwn tells whether the place is the host of the workload that the
+// question is about: between the two there is no way but the workload's
+// interface.
+func (w *World) workloadsOwn(q *Query, host Place) bool {
+	for _, at := range []Place{q.From, q.To} {
+		if x, err := w.workloadNamed(at.Workload); at.Workload != "" && err == nil && x.spec.Node == host.Host {
+			return true
+		}
+	}
+	return false
 }
 
 // asksSourcePorts tells whether any rule does.
@@ -201,10 +210,15 @@ func (w *World) pairs(q Query, k Known) ([]pair, error) {
 			}
 		}
 	}
-	if len(pairs) == 0 {
-		return nil, errors.New("the ends are not of the same IP version")
+	if len(pairs) > 0 {
+		return pairs, nil
 	}
-	return pairs, nil
+	for _, at := range []Place{q.From, q.To} {
+		if x, err := w.workloadNamed(at.Workload); at.Workload != "" && err == nil && len(x.sources) == 0 {
+			return nil, errors.New(at.name() + " has no address")
+		}
+	}
+	return nil, errors.New("the ends are not of the same IP version")
 }
 
 var families = [2]int{4, 6}
@@ -216,6 +230,7 @@ func possible(q Query, family int) bool {
 		{q.To.Addr.IsValid(), familyOf(q.To.Addr) == family},
 		{q.From.At.IsValid(), familyOf(q.From.At) == family},
 		{q.To.At.IsValid(), familyOf(q.To.At) == family},
+		{q.Dialled.IsValid(), familyOf(q.Dialled.Addr()) == family},
 		{q.Protocol == protoICMP, family == 4},
 		{q.Protocol == protoICMPv6, family == 6},
 	} {
@@ -224,59 +239,6 @@ func possible(q Query, family int) bool {
 		}
 	}
 	return true
-}
-
-// routes are the hops between two ends, in each way the question leaves open.
-func (w *World) routes(q Query, p pair, k Known) []Case {
-	base := Flow{
-		Source: p.from.addr, Destination: p.to.addr, Protocol: q.Protocol, SourcePort: q.SourcePort,
-		DestinationPort: q.To.Port, State: q.State,
-	}
-	if isICMP(q.Protocol) {
-		base.ICMPType, base.ICMPCode = *q.ICMPType, *q.ICMPCode
-	}
-	assumed := append(slices.Clone(p.from.assumed), p.to.assumed...)
-	out, in := base, base
-	out.Host, out.Direction, out.OutInterface = p.from.host, Outbound, p.from.iface
-	in.Host, in.Direction, in.InInterface = p.to.host, Inbound, p.to.iface
-	if self := p.from.host.Name; self != "" && q.Through == "" && (p.to.host.Name == self || p.to.addr.IsLoopback() ||
-		interfaceWith(p.from.host, p.to.addr) != "") {
-		// A host reaches itself over the loopback interface.
-		in.Host = out.Host
-		in.InInterface, out.OutInterface = loopback, loopback
-		return []Case{{Assumed: []string{"host/" + self + " reaches its own address over " + loopback}, Hops: []Hop{{Flow: out}, {Flow: in}}}}
-	}
-	var before, after []Hop
-	if out.Host.Name != "" {
-		before = []Hop{{Flow: out}}
-	}
-	if in.Host.Name != "" {
-		after = []Hop{{Flow: in}}
-	}
-	if q.Through == "" {
-		return []Case{{Assumed: assumed, Hops: append(before, after...)}}
-	}
-	var cases []Case
-	host, _ := w.picture(q.Through, k)
-	for _, i := range w.side(host, q.In, "the interface it comes in by") {
-		for _, o := range w.side(host, q.Out, "the interface it goes out by") {
-			via := base
-			via.Host, via.Direction, via.InInterface, via.OutInterface = host, Forwarded, i.iface, o.iface
-			cases = append(cases, Case{
-				Assumed: slices.Concat(assumed, i.assumed, o.assumed),
-				Hops:    slices.Concat(before, []Hop{{Flow: via}}, after),
-			})
-		}
-	}
-	return cases
-}
-
-// side is one interface of a host that forwards, or all it may be.
-func (w *World) side(host Host, iface, what string) []end {
-	if iface != "" {
-		return []end{{host: host, iface: iface}}
-	}
-	return w.anyInterface(end{host: host}, what)
 }
 
 // Sentences tell the answer in plain English, a step a line.

@@ -128,11 +128,11 @@ func TestExplain_SaysWhatItAssumes(t *testing.T) {
 func TestExplain_SaysWhatItDoesNotKnow(t *testing.T) {
 	w := world(t, fleet)
 	for _, c := range []struct{ ask, want string }{
-		{"tcp from 10.0.0.9 to host/nobody:1", "host/nobody: no Node and no HostEndpoint is of this host; known are: h1, h2, h3, h4, h5"},
+		{"tcp from 10.0.0.9 to host/nobody:1", "host/nobody: no Node and no endpoint is of this host; known are: h1, h2, h3, h4, h5"},
 		{"tcp from 10.0.0.9 to hep/nobody:1", "hep/nobody: there is no such HostEndpoint; known are: h1-eth0, h2-eth0, h3-all, h4-ip, h5-a, h5-all"},
 		{"tcp from 10.0.0.9 to :1", "it is not known which host this is; write host/NAME"},
-		{"tcp from 10.0.0.9 to 10.0.0.8:1", "10.0.0.9 and 10.0.0.8 are of no known host; write host/NAME for one of them, or name the host that forwards: through host/NAME"},
-		{"tcp from 10.0.0.9 to 10.0.0.8:1 through host/nobody", "host/nobody: no Node and no HostEndpoint is of this host"},
+		{"tcp from 10.0.0.9 to 10.0.0.8:1", "10.0.0.9 and 10.0.0.8 are of no known host or workload; write host/NAME or workload/NAMESPACE/NAME for one of them, or name the host that forwards: through host/NAME"},
+		{"tcp from 10.0.0.9 to 10.0.0.8:1 through host/nobody", "host/nobody: no Node and no endpoint is of this host"},
 		{"icmp from fd00::1 to 10.0.0.8", ""},
 		{"tcp from host/h1 at 10.0.0.1 to host/h2:1 at fd00::2", "the ends are not of the same IP version"},
 	} {

@@ -158,22 +158,13 @@ func (f Flow) firstOutInterface() string {
 // String is the flow in one line: "inbound TCP 10.0.0.2:40000 to 10.0.0.5:80
 // on h1 eth0".
 func (f Flow) String() string {
-	from, to := f.Source.String(), f.Destination.String()
-	if hasPorts(f.Protocol) {
-		from = netip.AddrPortFrom(f.Source, f.SourcePort).String()
-		to = netip.AddrPortFrom(f.Destination, f.DestinationPort).String()
-	}
 	s := f.Direction.String() + " " + protocolName(f.Protocol)
-	if f.Protocol == protoICMP || f.Protocol == protoICMPv6 {
+	if isICMP(f.Protocol) {
 		s += fmt.Sprintf(" type %d code %d", f.ICMPType, f.ICMPCode)
 	}
-	s += " " + from + " to " + to
+	s += " " + f.endText(netip.AddrPortFrom(f.Source, f.SourcePort)) + " to " + f.endText(netip.AddrPortFrom(f.Destination, f.DestinationPort))
 	if f.Dialled.IsValid() {
-		dialled := f.Dialled.Addr().String()
-		if hasPorts(f.Protocol) {
-			dialled = f.Dialled.String()
-		}
-		s += " (dialled as " + dialled + ")"
+		s += " (dialled as " + f.endText(f.Dialled) + ")"
 	}
 	s += " on " + f.Host.Name
 	if f.InInterface != "" {
@@ -186,6 +177,14 @@ func (f Flow) String() string {
 		s += " (" + f.State.String() + ")"
 	}
 	return s
+}
+
+// endText is an end of the flow: with the port, if its protocol has ports.
+func (f Flow) endText(a netip.AddrPort) string {
+	if hasPorts(f.Protocol) {
+		return a.String()
+	}
+	return a.Addr().String()
 }
 
 // family is 4 or 6.

@@ -18,19 +18,25 @@ import (
 //	         | ( "icmp" | "icmpv6" ) [ "type" NUMBER [ "code" NUMBER ] ]
 //	place    = [ who ] [ ":" PORT ] { option }
 //	who      = ADDRESS | "[" ADDRESS "]" | "host/" NAME | "hep/" NAME | "this-host"
-//	option   = "at" ADDRESS | "via" INTERFACE      of a host: which of its addresses, interfaces
+//	         | ( "workload/" | "wep/" ) NAMESPACE "/" NAME
+//	option   = "at" ADDRESS | "via" INTERFACE      of a host or workload: which address, which
+//	                                               interface of the host to the other end
 //	         | "sport" PORT | "state" STATE        of the flow
+//	         | "dialled" ADDRESS [ ":" PORT ]      of the flow, before destination NAT
 //	         | "through" "host/" NAME              the host that forwards it
 //	         | "in" INTERFACE | "out" INTERFACE    of the host that forwards it
 //
-// host/NAME is a node, hep/NAME a HostEndpoint; a place without who is
-// this-host. An option stands behind the place it is of, or, as "at" and "via"
+// host/NAME is a node, hep/NAME a HostEndpoint, workload/NAMESPACE/NAME a
+// WorkloadEndpoint, by its own name or its workload's (a pod's, a container's);
+// a place without who is this-host. An option stands behind the place it is of, or, as "at" and "via"
 // make no sense behind a mere address, behind the other place. Examples:
 //
 //	tcp from 10.0.0.2 to host/h1:8080
 //	udp from host/h1 via eth1 to [fd00::1]:53 sport 53
 //	icmp type 8 from 10.0.0.2 to host/h1 at 10.0.0.5
 //	tcp from 10.0.0.2 to 10.1.0.9:443 through host/gw in eth0 out eth1
+//	tcp from workload/prod/web to workload/prod/db:5432
+//	tcp from 10.0.0.2 to workload/prod/web:8080 via eth0 dialled 10.0.0.1:80
 type Query struct {
 	// Protocol is IANA's number.
 	Protocol uint8
@@ -40,22 +46,11 @@ type Query struct {
 	// SourcePort is 0 if the question does not say.
 	SourcePort uint16
 	State      State
+	// Dialled is the destination before destination NAT; the zero value: it is
+	// not rewritten. The port is 0 for protocols without ports.
+	Dialled netip.AddrPort
 	// Through is the host that forwards; In and Out are its interfaces.
 	Through, In, Out string
-}
-
-// Place is one end of a Query: an address, a host or a host endpoint. Exactly
-// one of Addr, Host, Endpoint and ThisHost is set.
-type Place struct {
-	Addr     netip.Addr
-	Host     string
-	Endpoint string
-	ThisHost bool
-	// Port is 0 if the question does not say.
-	Port uint16
-	// At and Via choose an address and an interface of a host.
-	At  netip.Addr
-	Via string
 }
 
 // protocolWords are the protocols with a word of their own.
@@ -105,7 +100,7 @@ func (p *words) query() (Query, error) {
 		return Query{}, err
 	}
 	if w := p.peek(); w != "" {
-		return Query{}, fmt.Errorf("%q is not understood here; options are at, via, sport, state, through, in, out", w)
+		return Query{}, fmt.Errorf("%q is not understood here; options are at, via, sport, state, dialled, through, in, out", w)
 	}
 	return p.q, p.check()
 }
@@ -186,7 +181,7 @@ func (p *words) octet(of string) (*uint8, error) {
 func (p *words) place(at *Place, after string) error {
 	w := p.take()
 	if w == "" {
-		return fmt.Errorf("an address, host/NAME or hep/NAME is missing after %q", after)
+		return fmt.Errorf("an address, host/NAME, hep/NAME or workload/NAMESPACE/NAME is missing after %q", after)
 	}
 	if err := at.parse(w); err != nil {
 		return err
@@ -206,6 +201,9 @@ func (p *words) place(at *Place, after string) error {
 		case "state":
 			p.take()
 			p.q.State, err = state(p.take())
+		case "dialled":
+			p.take()
+			p.q.Dialled, err = dialled(p.take())
 		case "through":
 			p.take()
 			p.q.Through, err = p.through()
@@ -224,71 +222,6 @@ func (p *words) place(at *Place, after string) error {
 	}
 }
 
-func (at *Place) parse(w string) error {
-	who, portText, hasPort := w, "", false
-	switch {
-	case strings.HasPrefix(w, "["):
-		end := strings.IndexByte(w, ']')
-		if end < 0 {
-			return fmt.Errorf("%q: the closing ] is missing", w)
-		}
-		rest := w[end+1:]
-		who = w[1:end]
-		if _, err := address(who); err != nil {
-			return err
-		}
-		if rest != "" {
-			portText, hasPort = strings.CutPrefix(rest, ":")
-			if !hasPort {
-				return fmt.Errorf("%q: only a port, as in ]:443, may follow the ]", w)
-			}
-		}
-	case strings.Count(w, ":") <= 1:
-		who, portText, hasPort = strings.Cut(w, ":")
-	}
-	if hasPort {
-		n, err := port(portText)
-		if err != nil {
-			return fmt.Errorf("%q: %w", w, err)
-		}
-		at.Port = n
-	}
-	return at.who(who)
-}
-
-func (at *Place) who(who string) error {
-	kind, name, slash := strings.Cut(who, "/")
-	switch {
-	case who == "" || who == "this-host":
-		at.ThisHost = true
-		return nil
-	case slash && (kind == "host" || kind == "hep"):
-		if !nameForm.MatchString(name) {
-			return fmt.Errorf("%q: a name is missing or has a character that no name has", who)
-		}
-		if kind == "host" {
-			at.Host = name
-		} else {
-			at.Endpoint = name
-		}
-		return nil
-	}
-	a, err := address(who)
-	at.Addr = a
-	return err
-}
-
-func address(text string) (netip.Addr, error) {
-	if _, err := netip.ParsePrefix(text); err == nil {
-		return netip.Addr{}, fmt.Errorf("%q is a net; write one address of it", text)
-	}
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" {
-		return netip.Addr{}, fmt.Errorf("%q is neither an address nor host/NAME nor hep/NAME", text)
-	}
-	return a.Unmap(), nil
-}
-
 func (p *words) address() (netip.Addr, error) { return address(p.take()) }
 
 func (p *words) iface(of string) (string, error) {
@@ -297,6 +230,15 @@ func (p *words) iface(of string) (string, error) {
 		return "", fmt.Errorf("%s needs the name of an interface, not %q", of, w)
 	}
 	return w, nil
+}
+
+// dialled reads an address with a port behind it, if it has one.
+func dialled(text string) (netip.AddrPort, error) {
+	var at Place
+	if err := at.parse(text); err != nil || !at.Addr.IsValid() {
+		return netip.AddrPort{}, fmt.Errorf("dialled needs an address and a port, as in 10.0.0.1:80, not %q", text)
+	}
+	return netip.AddrPortFrom(at.Addr, at.Port), nil
 }
 
 func (p *words) through() (string, error) {
@@ -342,6 +284,9 @@ func (p *words) check() error {
 	case !ports && (q.To.Port != 0 || q.SourcePort != 0):
 		return fmt.Errorf("%s has no ports", protocolName(q.Protocol))
 	}
+	if err := q.checkDialled(); err != nil {
+		return err
+	}
 	if err := q.From.lend(&q.To); err != nil {
 		return err
 	}
@@ -365,25 +310,23 @@ func (p *words) check() error {
 	return nil
 }
 
-// lend gives what is said of a host but stands behind an address to the other
-// end, if that is a host.
-func (at *Place) lend(other *Place) error {
-	if !at.Addr.IsValid() || !at.At.IsValid() && at.Via == "" {
+// checkDialled looks at the destination before destination NAT.
+func (q *Query) checkDialled() error {
+	if !q.Dialled.IsValid() {
 		return nil
 	}
-	if other.Addr.IsValid() {
-		return errors.New("at and via are of a host, and neither end is one; write host/NAME")
+	a := q.Dialled.Addr()
+	switch ports := hasPorts(q.Protocol); {
+	case ports && q.Dialled.Port() == 0:
+		return fmt.Errorf("dialled needs a port; write: dialled %s", netip.AddrPortFrom(a, 80))
+	case !ports && q.Dialled.Port() != 0:
+		return fmt.Errorf("%s has no ports", protocolName(q.Protocol))
 	}
-	if other.At.IsValid() && at.At.IsValid() || other.Via != "" && at.Via != "" {
-		return errors.New("at or via is given twice for the same host")
+	for _, other := range []netip.Addr{q.From.Addr, q.To.Addr, q.From.At, q.To.At} {
+		if other.IsValid() && familyOf(other) != familyOf(a) {
+			return fmt.Errorf("%s and %s are not of the same IP version", a, other)
+		}
 	}
-	if at.At.IsValid() {
-		other.At = at.At
-	}
-	if at.Via != "" {
-		other.Via = at.Via
-	}
-	at.At, at.Via = netip.Addr{}, ""
 	return nil
 }
 
@@ -408,6 +351,9 @@ func (q Query) String() string {
 	if q.State != New {
 		s += " state " + q.State.String()
 	}
+	if q.Dialled.IsValid() {
+		s += " dialled " + Place{Addr: q.Dialled.Addr(), Port: q.Dialled.Port()}.String()
+	}
 	if q.Through != "" {
 		s += " through host/" + q.Through
 	}
@@ -416,33 +362,6 @@ func (q Query) String() string {
 	}
 	if q.Out != "" {
 		s += " out " + q.Out
-	}
-	return s
-}
-
-// String is the place as it stands in a question.
-func (at Place) String() string {
-	var s string
-	switch {
-	case at.Addr.IsValid() && at.Addr.Is6():
-		s = "[" + at.Addr.String() + "]"
-	case at.Addr.IsValid():
-		s = at.Addr.String()
-	case at.Host != "":
-		s = "host/" + at.Host
-	case at.Endpoint != "":
-		s = "hep/" + at.Endpoint
-	default:
-		s = "this-host"
-	}
-	if at.Port != 0 {
-		s += ":" + strconv.Itoa(int(at.Port))
-	}
-	if at.At.IsValid() {
-		s += " at " + at.At.String()
-	}
-	if at.Via != "" {
-		s += " via " + at.Via
 	}
 	return s
 }
