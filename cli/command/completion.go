@@ -78,6 +78,20 @@ func completeKinds(cmd *cobra.Command, typed string) []string {
 // liveNames are the names of the resources of a kind on the server, or none
 // if it does not answer at once.
 func (a *app) liveNames(cmd *cobra.Command, d api.Descriptor) []string {
+	namespace := ""
+	if d.Namespaced && a.loadConfig(cmd) == nil {
+		namespace = a.cfg.namespace()
+	}
+	var names []string
+	for _, obj := range a.liveObjects(cmd, d.Kind, namespace) {
+		names = append(names, obj.Key().Name)
+	}
+	return names
+}
+
+// liveObjects are the resources of a kind on the server, of one namespace or,
+// if that is empty, of all; none if it does not answer at once.
+func (a *app) liveObjects(cmd *cobra.Command, kind api.Kind, namespace string) []api.Object {
 	if err := a.loadConfig(cmd); err != nil {
 		return nil
 	}
@@ -88,17 +102,9 @@ func (a *app) liveNames(cmd *cobra.Command, d api.Descriptor) []string {
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 	defer cancel()
-	o := store.ListOptions{}
-	if d.Namespaced {
-		o.Namespace = a.cfg.namespace()
-	}
-	objs, _, err := c.List(ctx, d.Kind, o)
+	objs, _, err := c.List(ctx, kind, store.ListOptions{Namespace: namespace})
 	if err != nil {
 		return nil
 	}
-	var names []string
-	for _, obj := range objs {
-		names = append(names, obj.Key().Name)
-	}
-	return names
+	return objs
 }

@@ -37,10 +37,18 @@ decide, and what was passed on the way there.
 
 A flow is: PROTOCOL from PLACE to PLACE. PROTOCOL is tcp, udp, sctp, udplite,
 icmp or icmpv6 (with type and code) or proto NUMBER. PLACE is an address,
-host/NAME for a host, hep/NAME for a host endpoint or this-host, with :PORT
-behind it. Behind a place may stand: at ADDRESS and via INTERFACE (which one
-of a host), sport PORT, state new|established|related|invalid|untracked, and
-for traffic that a host forwards: through host/NAME in INTERFACE out INTERFACE.
+host/NAME for a host, hep/NAME for a host endpoint, workload/NAMESPACE/NAME for
+a container or virtual machine (its endpoint's name, or that of its pod or
+workload), or this-host, with :PORT behind it. Behind a place may stand: at
+ADDRESS and via INTERFACE (which one of a host; of a workload, the interface
+between its host and the other end), sport PORT, state
+new|established|related|invalid|untracked, dialled ADDRESS:PORT (the destination
+before destination NAT, such as a published port), and for traffic that a host
+forwards: through host/NAME in INTERFACE out INTERFACE.
+
+A host's own traffic, what it forwards and what its workloads send and get are
+judged in all phases: doNotTrack and preDNAT policy, the policy of host
+endpoints and of workload endpoints.
 
 explain judges what the resources say. It does not ask the hosts whether they
 have applied them: ripstop status does. The exit code is 0 whatever the
@@ -49,6 +57,8 @@ cases, if there are several), with --fail-on allow if it is not.`,
 		Example: `  ripstop explain tcp from 10.0.0.2 to host/h1:8080
   ripstop explain udp from host/h1 to 192.0.2.53:53
   ripstop explain icmp type 8 from 10.0.0.2 to this-host
+  ripstop explain tcp from workload/prod/web to workload/prod/db:5432
+  ripstop explain tcp from 10.0.0.2 to workload/prod/web:8080 dialled 10.0.0.1:80
   ripstop explain -f policies/ --fail-on allow tcp from 203.0.113.9 to host/db:5432`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -61,7 +71,8 @@ cases, if there are several), with --fail-on allow if it is not.`,
 			}
 			return checkOutput(cmd, f.output, "", "text", "json", "yaml")
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return a.explain(cmd, f, strings.Join(args, " ")) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.explain(cmd, f, strings.Join(args, " ")) },
+		ValidArgsFunction: a.completeFlow,
 	}
 	addInput(cmd, &f.input)
 	addOutput(cmd, &f.output, "text", "json", "yaml")
