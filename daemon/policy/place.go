@@ -21,7 +21,8 @@ type Place struct {
 	ThisHost bool
 	// Port is 0 if the question does not say.
 	Port uint16
-	// At and Via choose an address and an interface of a host.
+	// At and Via choose an address and an interface of a host; of a workload,
+	// the interface between its host and the other end.
 	At  netip.Addr
 	Via string
 }

@@ -157,6 +157,27 @@ func TestDocs_LinksResolve(t *testing.T) {
 	}
 }
 
+// TestDocs_LinkedTestsExist: a link whose text is the name of a test leads to
+// the file with that test.
+func TestDocs_LinkedTestsExist(t *testing.T) {
+	link := regexp.MustCompile(`\[(Test\w+)\]\(([^)\s]+)\)`)
+	found := 0
+	for _, d := range documents(t) {
+		for i, line := range d.prose() {
+			for _, m := range link.FindAllStringSubmatch(line, -1) {
+				found++
+				b, err := os.ReadFile(filepath.Join(top, filepath.Dir(d.path), m[2]))
+				if err != nil || !strings.Contains(string(b), "func "+m[1]+"(t *testing.T)") {
+					t.Errorf("%s:%d: %s has no test %s", d.path, i+1, m[2], m[1])
+				}
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("%d tests are linked in all documents, want 20 at least: are they still found?", found)
+	}
+}
+
 // TestDocs_YAMLIsValid: resources shown in documents, and the tutorial's
 // files, decode and are valid; settings shown are settings of ripstopd.
 func TestDocs_YAMLIsValid(t *testing.T) {
