@@ -75,16 +75,19 @@ func TestExplain_DialledIsRewrittenOnTheWay(t *testing.T) {
 }
 
 func TestExplain_OfWorkloadsSaysWhatItAssumesAndDoesNotKnow(t *testing.T) {
-	w := world(t, racks)
+	w := world(t, racks+
+		"---\n{apiVersion: projectcalico.org/v3, kind: WorkloadEndpoint, metadata: {namespace: dev, name: h2-k8s-refused-eth0}, spec: {node: h2, orchestrator: k8s, pod: refused, endpoint: eth0, interfaceName: cali9, ipNetworks: [10.65.9.9], allowSpoofedSourcePrefixes: [10.0.0.0/8]}}\n")
 	for _, c := range []struct{ ask, want string }{
 		{"tcp from 10.0.0.9 to workload/prod/db:1", "assumed: the interface by which it reaches host/h1 is taken to be eth0"},
 		{"tcp from workload/prod/db to 10.0.0.9:1", "assumed: the interface by which host/h1 sends it on is taken to be none of eth0"},
 		{"tcp from workload/prod/web to 10.65.0.2:1", "assumed: 10.65.0.2 is of workload/prod/h1-k8s-db-eth0"},
 		{"tcp from 10.0.0.9 to workload/prod/web:8055 via eth0 dialled 10.0.0.1:30000", "assumed: host/h1 rewrites the destination 10.0.0.1:30000 to 10.65.0.1:8055"},
 		{"tcp from 10.0.0.9 to 10.65.0.2:1 through host/h2", "assumed: 10.65.0.2 is of workload/prod/h1-k8s-db-eth0, whose own rules are not asked"},
-		{"tcp from workload/prod/nobody to 10.0.0.9:1", "workload/prod/nobody: there is no such WorkloadEndpoint, and none of such a workload; known are: prod/h1-k8s-db-eth0, prod/h1-k8s-web-eth0"},
+		{"tcp from workload/prod/nobody to 10.0.0.9:1", "workload/prod/nobody: there is no such WorkloadEndpoint, and none of such a workload; known are: dev/h2-k8s-refused-eth0, prod/h1-k8s-db-eth0, prod/h1-k8s-web-eth0"},
 		{"tcp from workload/prod/app to 10.0.0.9:1", "workload/prod/app: several WorkloadEndpoints are of it; write one of: prod/h2-k8s-app-eth0, prod/h2-k8s-app-eth1"},
 		{"tcp from workload/prod/h2-k8s-app-eth1 to 10.0.0.9:1", "workload/prod/h2-k8s-app-eth1 has no address"},
+		{"tcp from 10.65.9.9 to 10.9.9.9:1", "10.65.9.9 and 10.9.9.9 are of no known host or workload"},
+		{"tcp from workload/dev/refused to 10.9.9.9:1", "WorkloadEndpoint(dev/h2-k8s-refused-eth0) has allowSpoofedSourcePrefixes, for which workloadSourceSpoofing must be Any, and so counts as absent: denied"},
 		{"tcp from fd00::9 to workload/prod/db:1", "the ends are not of the same IP version"},
 	} {
 		q, err := ParseFlow(c.ask)
@@ -127,6 +130,12 @@ answer: denied
 `
 	if got != want {
 		t.Errorf("String\n got\n%s\n want\n%s", got, want)
+	}
+	everywhere := world(t, racks+
+		"---\n{apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: h1-all, labels: {role: host}}, spec: {node: h1, interfaceName: '*'}}\n")
+	got = explain(t, everywhere, "tcp from workload/prod/web to workload/prod/db:5432", Known{}).String()
+	if want := "HostEndpoint(h1-all) governs interface cali1 (ingress, before destination NAT): a wildcard endpoint has a say at workload interfaces in preDNAT and applyOnForward policy"; !strings.Contains(got, want) {
+		t.Errorf("String\n%s\nwant the line\n%s", got, want)
 	}
 	for _, c := range []struct{ ask, want string }{
 		{"udp from 10.0.0.9 to host/h1:80", "verdict: denied, by GlobalNetworkPolicy(raw) ingress rule 1 in tier default at HostEndpoint(h1-eth0), before connection tracking"},

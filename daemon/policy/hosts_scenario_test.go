@@ -163,6 +163,12 @@ func TestEvaluate_HostEndpoints(t *testing.T) {
 			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:9000 invalid", allows},
 			{"in eth0 udp 10.0.0.2:4000 10.0.0.1:9000 invalid", ended},
 		}},
+		{name: "S013 what the host sends is judged by the address behind destination NAT, where it really goes out", world: defaultTier + eth0 +
+			gnp("p", "selector: has(role), egress: [{action: Allow, protocol: TCP, destination: {nets: [10.0.0.2/32], ports: [8055]}}]"), flows: [][2]string{
+			{"out eth0 tcp 10.0.0.1:4000 10.0.0.2:8055 dialled=10.99.0.1:80 first=eth1", allows},
+			{"out eth0 tcp 10.0.0.1:4000 10.0.0.2:80 dialled=10.0.0.2:8055", ended},
+			{"out eth1 tcp 10.0.0.1:4000 10.1.0.2:80 dialled=10.99.0.1:80 first=eth0", none},
+		}},
 		{name: "S034 IPv6 works behind an endpoint: neighbour discovery passes (X)", world: defaultTier + eth0 +
 			gnp("p", "ingress: [{action: Deny}], egress: [{action: Deny}]"), flows: [][2]string{
 			{"in eth0 icmpv6/134/0 fe80::2 ff02::1", "Allow Essential"},

@@ -76,12 +76,28 @@ func TestEvaluate_PreDNAT(t *testing.T) {
 			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:80", "Deny Rule default o 1"},
 			{"fwd eth0 eth2 tcp 10.0.0.2:4000 10.1.0.2:80", allows},
 		}},
+		{name: "what a wildcard's allows of a workload the workload's egress policy still judges", world: defaultTier + wildcard + guests +
+			pre("p", "ingress: [{action: Allow}]") + gnp("w", "selector: app == 'w1', egress: [{action: Deny, protocol: UDP}, {action: Allow}]"), flows: [][2]string{
+			{"fwd calia eth0 udp 10.65.0.2:4000 10.0.0.2:80", "Deny Rule default w 1"},
+			{"fwd calia calib tcp 10.65.0.2:4000 10.65.0.3:80", opened},
+			{"fwd calia eth0 tcp 10.65.0.2:4000 10.0.0.2:80", "Allow Rule default w 2"},
+		}},
+		{name: "S076 a policy that is both, which no store takes, is doNotTrack", world: defaultTier + eth0 +
+			gnp("p", "selector: has(role), doNotTrack: true, preDNAT: true, applyOnForward: true, ingress: [{action: Allow, protocol: TCP}, {action: Pass}]") +
+			dnt("q", "ingress: [{action: Deny, protocol: TCP}]"), flows: [][2]string{
+			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:80 established", allows},
+			{"in eth0 udp 10.0.0.2:4000 10.0.0.1:80", "Deny NothingAllows"},
+		}},
+		{name: "S076 such a policy has no say a second time", world: defaultTier + hep("h-all", "role: db", "interfaceName: '*'") +
+			gnp("p", "selector: has(role), doNotTrack: true, preDNAT: true, applyOnForward: true, ingress: [{action: Allow}]"), flows: [][2]string{
+			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:80", "Deny NothingAllows"},
+		}},
 		{name: "a dialled failsafe port is left alone, what is behind it is judged", world: defaultTier + eth0 +
 			pre("p", "ingress: [{action: Deny}]") + aof("f", "ingress: [{action: Deny}]"), flows: [][2]string{
 			{"in eth0 tcp 10.0.0.2:4000 10.0.0.1:2222 dialled=10.0.0.1:22", "Deny Rule default f 1"},
 			{"fwd eth0 eth1 tcp 10.0.0.2:4000 10.1.0.2:22", "Deny Rule default f 1"},
 			{"fwd eth0 eth1 icmpv6/135/0 fd00::2 fd01::2", "Deny Rule default f 1"},
-			{"in eth0 tcp 10.0.0.2:22 10.0.0.1:4000", "Deny Rule default p 1"}, // answers need no help here
+			{"in eth0 udp 10.0.0.2:53 10.0.0.1:4000", "Deny Rule default p 1"}, // answers need no help here
 		}},
 		{name: "what no rule decides goes on, there is no end of a tier", world: defaultTier + eth0 + tierDoc("first", "order: 1") +
 			gnp("a", "tier: first, selector: has(role), preDNAT: true, applyOnForward: true, ingress: [{action: Pass, protocol: TCP}, {action: Deny}]") +

@@ -58,18 +58,43 @@ func TestSettings_MisprintsLeaveTheDefaults(t *testing.T) {
 	c := &api.FelixConfiguration{Meta: api.Meta{Name: api.DefaultName}}
 	c.Spec.FailsafeInboundHostPorts = &[]api.ProtoPort{{Port: 443}, {Protocol: "SCTP", Port: 80}}
 	c.Spec.FailsafeOutboundHostPorts = &[]api.ProtoPort{{Port: 443, Net: "10.0.0.0/33"}}
+	port := 1 << 16
+	c.Spec.DefaultEndpointToHostAction, c.Spec.WorkloadSourceSpoofing, c.Spec.VXLANPort = "Maybe", "Some", &port
 	ssh, dns := Failsafe{Protocol: 6, Port: 22}, Failsafe{Protocol: 17, Port: 53}
 	for _, lists := range [][2]string{{"eth1,a b", "none"}, {"/(/", "eth1,"}, {"//", "a/b"}} {
 		c.Spec.InterfaceExclude, c.Spec.InterfacePrefix = lists[0], lists[1]
-		s := NewWorld([]api.Object{c}, Options{FailsafeInbound: []Failsafe{ssh}, FailsafeOutbound: []Failsafe{dns}}).Settings("h1")
+		s := NewWorld([]api.Object{c}, Options{FailsafeInbound: []Failsafe{ssh}, FailsafeOutbound: []Failsafe{dns},
+			EndpointToHost: ToHostReturn, SourceSpoofing: true, VXLANPort: 8472}).Settings("h1")
 		if want := []Failsafe{{Protocol: 6, Port: 443}, ssh}; !slices.Equal(s.FailsafeInbound, want) {
 			t.Errorf("inbound failsafes %v, want %v", s.FailsafeInbound, want)
 		}
 		if want := []Failsafe{dns}; !slices.Equal(s.FailsafeOutbound, want) {
 			t.Errorf("outbound failsafes %v, want %v", s.FailsafeOutbound, want)
 		}
+		if s.EndpointToHost != ToHostReturn || !s.SourceSpoofing || s.VXLANPort != 8472 {
+			t.Errorf("to host %s, spoofing %v, VXLAN port %d, want what the options say", s.EndpointToHost, s.SourceSpoofing, s.VXLANPort)
+		}
 		if !slices.Equal(s.InterfaceExclude, []string{"kube-ipvs0"}) || !slices.Equal(s.WorkloadPrefixes, []string{"cali"}) {
 			t.Errorf("with %q: excluded %q, prefixes %q, want the defaults", lists, s.InterfaceExclude, s.WorkloadPrefixes)
 		}
+	}
+}
+
+func TestSettings_OfWorkloadsAreWhatTheConfigurationSays(t *testing.T) {
+	yes, port := true, 8472
+	c := &api.FelixConfiguration{Meta: api.Meta{Name: api.DefaultName}, Spec: api.FelixConfigurationSpec{
+		DefaultEndpointToHostAction: "RETURN", WorkloadSourceSpoofing: "any", VXLANPort: &port,
+		AllowVXLANPacketsFromWorkloads: &yes, AllowIPIPPacketsFromWorkloads: &yes}}
+	s := NewWorld([]api.Object{c}, Options{}).Settings("h1")
+	if s.EndpointToHost != ToHostReturn || !s.SourceSpoofing || s.VXLANPort != 8472 || !s.VXLANFromWorkloads || !s.IPIPFromWorkloads {
+		t.Errorf("Settings = %+v, want what the configuration says", s)
+	}
+	c.Spec.WorkloadSourceSpoofing = "Disabled"
+	if NewWorld([]api.Object{c}, Options{SourceSpoofing: true}).Settings("h1").SourceSpoofing {
+		t.Error("workloadSourceSpoofing Disabled leaves the option's Any in force")
+	}
+	s = NewWorld(nil, Options{}).Settings("h1")
+	if s.EndpointToHost != ToHostDrop || s.SourceSpoofing || s.VXLANPort != 4789 || s.VXLANFromWorkloads || s.IPIPFromWorkloads {
+		t.Errorf("Settings = %+v, want Calico's defaults", s)
 	}
 }
