@@ -27,7 +27,7 @@ func TestEvaluate_WorkloadToHost(t *testing.T) {
 			{"in calib udp 10.65.0.3:4000 10.0.0.1:80", ended},
 			{"in calib tcp 10.65.0.3:4000 10.0.0.1:80 invalid", "Deny Invalid"},
 		}},
-		{name: "S038 with Accept a host endpoint of another interface has no say, nor the wildcard's normal policy",
+		{name: "S016, S038 with Accept a host endpoint of another interface has no say, nor the wildcard's normal policy",
 			world: world("accept") + eth0 + wildcard, flows: [][2]string{
 				{"in calia tcp 10.65.0.2:4000 10.0.0.1:80", opened},
 				{"in calia tcp [fd65::2]:4000 [fd00::1]:80", opened},
