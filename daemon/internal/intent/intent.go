@@ -110,6 +110,10 @@ type Settings struct {
 	// KeepFlows: flows that a change no longer allows go on until they end,
 	// as with Calico.
 	KeepFlows bool
+	// YieldFilter and YieldMangle: what policy allows is left to the rules of
+	// other programs too (iptablesFilterAllowAction, iptablesMangleAllowAction
+	// Return); the latter is about preDNAT policies.
+	YieldFilter, YieldMangle bool
 }
 
 // ToHost is what becomes of traffic from a workload to its host.
@@ -158,7 +162,7 @@ type Member struct {
 // IsMember is the value of a member that is there.
 type IsMember struct{}
 
-// Policy is a policy that governs an endpoint of this host.
+// Policy is a policy that governs an endpoint of this host, or is Kept.
 type Policy struct {
 	Tier           string
 	Ingress        []Rule
@@ -167,6 +171,9 @@ type Policy struct {
 	// Untracked: doNotTrack. PreDNAT: preDNAT. At most one of them is set,
 	// and such a policy is listed only in the tiers of its own kind.
 	Untracked, PreDNAT bool
+	// Kept: it is said though no endpoint may list it (performanceHints
+	// AssumeNeededOnEveryNode).
+	Kept bool
 }
 
 // Profile is a profile that an endpoint of this host lists.

@@ -130,14 +130,15 @@ type Trace struct {
 // Eval runs a packet through all base chains of a hook, in order of priority,
 // and returns the verdict, the packet's mark afterwards and where it was
 // decided. A base chain without a verdict accepts, as the kernel's policy
-// does. Broken references panic: a planner must not make them.
+// does. The state of the packet is that which tracking gives it, or untracked
+// behind a NoTrack. Broken references panic: a planner must not make them.
 func (s *State) Eval(h Hook, p Packet) (Verdict, Trace) {
 	if s.base == nil {
 		s.indexBase()
 	}
 	var t Trace
 	for _, name := range s.base[h] {
-		e := evaluation{state: s, packet: &p, trace: &t}
+		e := evaluation{state: s, packet: &p, trace: &t, early: s.Chains[name].Priority < trackingBegins}
 		v := e.chain(name, 0)
 		t.Mark = p.Mark
 		switch v {
@@ -167,10 +168,15 @@ func (s *State) indexBase() {
 	}
 }
 
+// trackingBegins is the priority of connection tracking in prerouting and
+// output (NF_IP_PRI_CONNTRACK).
+const trackingBegins = -200
+
 type evaluation struct {
 	state  *State
 	packet *Packet
 	trace  *Trace
+	early  bool // tracking has not begun
 }
 
 // maxDepth is the kernel's limit of nested jumps (NFT_JUMP_STACK_SIZE).
@@ -221,7 +227,9 @@ func (e *evaluation) chain(name string, depth int) Verdict {
 		case SetMark:
 			e.packet.Mark = e.packet.Mark&^a.MarkMask | a.Mark
 		case NoTrack:
-			e.trace.NoTrack = true
+			if e.early {
+				e.trace.NoTrack, e.packet.State = true, CtUntracked
+			}
 		default:
 			panic(fmt.Sprintf("ruleset: chain %s rule %d: verb %d", name, i, a.Verb))
 		}

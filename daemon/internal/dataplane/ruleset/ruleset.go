@@ -72,7 +72,10 @@ type Chain struct {
 	// Priority orders base chains of one hook, lowest first; kernel numbers
 	// (-300 raw, -150 mangle, 0 filter, 100 source NAT).
 	Priority int
-	Rules    []Rule
+	// Yield, of a base chain: whatever it accepts it leaves to others, as if
+	// each Accept reached from it had Yield.
+	Yield bool
+	Rules []Rule
 }
 
 // SetType is what a set's elements are.
@@ -100,8 +103,8 @@ type Member struct{}
 // Dispatch is a map from interface name to chain.
 type Dispatch struct{}
 
-// Entry sends an interface's packets to a chain (Goto), or accepts them if
-// Chain is empty.
+// Entry sends an interface's packets to a chain (Goto), or, if Chain is empty,
+// accepts them and leaves them to others (an Accept with Yield).
 type Entry struct{ Chain string }
 
 func (*Chain) isObject()    {}
@@ -142,7 +145,8 @@ type Match struct {
 	InPrefix, OutPrefix string
 	// FromHost: the packet was made on this host (it has no input interface).
 	FromHost bool
-	// CtState: the packet's state is one of these.
+	// CtState: the packet's state is one of these. Neither it nor DNATed says
+	// anything where tracking has not begun (see NoTrack).
 	CtState CtState
 	// DNATed, NotDNATed: the connection's destination was, was not rewritten.
 	DNATed, NotDNATed bool

@@ -39,6 +39,9 @@ func (c *Chain) String() string {
 	var b strings.Builder
 	if c.Hook != NoHook {
 		fmt.Fprintf(&b, " %s %d", c.Hook, c.Priority)
+		if c.Yield {
+			b.WriteString(" yield")
+		}
 	}
 	b.WriteByte('\n')
 	for i := range c.Rules {
