@@ -19,16 +19,26 @@ import (
 // own datastore.
 const loopback = "lo"
 
-// resolve decides which endpoint governs which interface. An endpoint claims
-// the interface it names, there or not yet there, or, naming none, those that
-// hold one of its expectedIPs, bar loopback: an address of the host that is
-// kept there is not reached by way of it. Of several claims the lowest name wins. A
-// wildcard endpoint (the lowest name of several) takes the interfaces that
-// nobody claims, bar loopback, excluded and workload interfaces.
+// resolve decides which endpoint governs which interface. A workload endpoint
+// governs the interface it names, there or not yet there (the lowest name of
+// several). A host endpoint claims the interface it names, likewise, or,
+// naming none, those that hold one of its expectedIPs, bar loopback: an
+// address of the host that is kept there is not reached by way of it. Of
+// several claims the lowest name wins; workloads' interfaces, those with a
+// workload's prefix too, cannot be claimed. A wildcard endpoint (the lowest
+// name of several) takes the interfaces that nobody claims, bar loopback,
+// excluded and workloads' interfaces.
 func (p *Planner) resolve() {
+	taken := map[string]string{}
+	for name, ep := range p.workloads {
+		if have, ok := taken[ep.Interface]; !ok || name < have {
+			taken[ep.Interface] = name
+		}
+	}
+	p.taken = taken
 	claims := map[string]string{}
 	claim := func(iface, endpoint string) {
-		if have, ok := claims[iface]; !ok || endpoint < have {
+		if have, ok := claims[iface]; (!ok || endpoint < have) && !p.isWorkload(iface) {
 			claims[iface] = endpoint
 		}
 	}
@@ -51,27 +61,33 @@ func (p *Planner) resolve() {
 	}
 
 	governed := map[string][]string{}
-	for _, iface := range slices.Sorted(maps.Keys(claims)) {
-		governed[claims[iface]] = append(governed[claims[iface]], iface)
+	for _, by := range []map[string]string{taken, claims} {
+		for _, iface := range slices.Sorted(maps.Keys(by)) {
+			governed[by[iface]] = append(governed[by[iface]], iface)
+		}
 	}
 	exempt := map[string]bool{}
+	if claims[loopback] == "" {
+		exempt[loopback] = true
+	}
 	if wildcard != "" {
 		governed[wildcard] = nil
-		exempt[loopback] = true
 		for _, iface := range slices.Sorted(maps.Keys(p.interfaces)) {
 			switch {
-			case claims[iface] != "":
-			case p.isExempt(iface):
+			case claims[iface] != "" || iface == loopback || p.isWorkload(iface):
+			case p.isExcluded(iface):
 				exempt[iface] = true
 			default:
 				governed[wildcard] = append(governed[wildcard], iface)
 			}
 		}
 	}
-	for name := range p.endpoints {
-		_, was := p.governed[name]
-		if _, is := governed[name]; was != is {
-			p.dirtyEndpoints[name] = true
+	for _, names := range []map[string][]string{p.governed, governed} {
+		for name := range names {
+			_, was := p.governed[name]
+			if _, is := governed[name]; was != is {
+				p.dirtyEndpoints[name] = true
+			}
 		}
 	}
 	p.claims, p.exempt, p.wildcard, p.governed = claims, exempt, wildcard, governed
@@ -86,15 +102,18 @@ func holdsOneOf(i *intent.Interface, addrs []netip.Addr) bool {
 	return false
 }
 
-func (p *Planner) isExempt(iface string) bool {
-	if iface == loopback {
+// isWorkload reports whether an interface is a workload's: a workload
+// endpoint names it, or it has a workload's prefix.
+func (p *Planner) isWorkload(iface string) bool {
+	if p.taken[iface] != "" {
 		return true
 	}
-	for _, prefix := range p.settings.WorkloadPrefixes {
-		if prefix != "" && strings.HasPrefix(iface, prefix) {
-			return true
-		}
-	}
+	return iface != loopback && slices.ContainsFunc(p.settings.WorkloadPrefixes, func(prefix string) bool {
+		return prefix != "" && strings.HasPrefix(iface, prefix)
+	})
+}
+
+func (p *Planner) isExcluded(iface string) bool {
 	for _, pattern := range p.settings.InterfaceExclude {
 		if pattern == iface {
 			return true
@@ -108,98 +127,99 @@ func (p *Planner) isExempt(iface string) bool {
 	return false
 }
 
-// The dispatch maps, one for each kind of endpoint chain.
-var dispatchMaps = map[string]string{"hi-": "in", "ho-": "out", "hfi-": "forward-in", "hfo-": "forward-out"}
+// The maps from interface to chain. The two of workloads serve two base
+// chains each way or one; those of host endpoints are named in hostPlaces.
+const (
+	mapRawIn        = "raw-in"
+	mapRawOut       = "raw-out"
+	mapPreDNAT      = "pre-dnat"
+	mapIn           = "in"
+	mapOut          = "out"
+	mapForwardIn    = "forward-in"
+	mapForwardOut   = "forward-out"
+	mapFromWorkload = "from-workload"
+	mapToWorkload   = "to-workload"
+)
 
-// planDispatch plans the maps from interface to chain and the base chains,
-// whose last but one rule is the wildcard endpoint's.
-func (p *Planner) planDispatch() {
-	for _, h := range hookings {
-		p.planMap(h)
+// planMaps plans the maps. An interface that a host endpoint claims and that
+// is not judged at a place has an entry all the same, so that the wildcard
+// endpoint does not get its packets; so have exempt ones.
+func (p *Planner) planMaps() {
+	for i := range hostPlaces {
+		pl := &hostPlaces[i]
+		p.planMap(pl.dispatch, true, p.hostEntries(pl, ""))
+		if pl.stage == stageNormal && pl.direction == api.Egress {
+			var entries map[string]ruleset.Entry
+			if p.natVariant() {
+				entries = p.hostEntries(pl, natSuffix)
+			}
+			p.planMap(pl.dispatch+natSuffix, p.natVariant(), entries)
+		}
 	}
-	p.wantBase("input", ruleset.HookInput, 0, ruleset.DispatchIn, hookings[0], ruleset.Match{}, nil)
-	p.wantBase("output", ruleset.HookOutput, 0, ruleset.DispatchOut, hookings[1], ruleset.Match{}, []ruleset.Rule{
-		// A rewritten destination may leave by another interface than the
-		// one this hook sees: judged in postrouting instead.
-		{Match: ruleset.Match{DNATed: true}, Action: ruleset.Action{Verb: ruleset.Accept}},
-	})
-	p.wantBase("output-nat", ruleset.HookPostrouting, 0, ruleset.DispatchOut, hookings[1],
-		ruleset.Match{FromHost: true, DNATed: true}, nil)
-	p.wantBase("forward-in", ruleset.HookForward, 0, ruleset.DispatchIn, hookings[2], ruleset.Match{}, nil)
-	p.wantBase("forward-out", ruleset.HookForward, 1, ruleset.DispatchOut, hookings[3], ruleset.Match{}, nil)
+	for i := range workloadPlaces {
+		pl := &workloadPlaces[i]
+		if pl.stage == stageSource {
+			continue // in the map of hostPlaces
+		}
+		entries := map[string]ruleset.Entry{}
+		if p.exempt[loopback] { // whatever the prefixes say
+			entries[loopback] = ruleset.Entry{}
+		}
+		for iface, name := range p.taken {
+			entries[iface] = ruleset.Entry{Chain: pl.prefix + name}
+		}
+		p.planMap(pl.dispatch, true, entries)
+	}
 }
 
-func (p *Planner) planMap(h hooking) {
-	for _, suffix := range []string{"", natSuffix} {
-		name := dispatchMaps[h.prefix] + suffix
-		id := ruleset.ID{Kind: ruleset.KindDispatch, Name: name}
-		entries := map[string]ruleset.Entry{}
-		if suffix == "" || p.natVariant(h) {
-			p.want(id, &ruleset.Dispatch{})
-			for iface, ep := range p.claims {
-				if chain := h.prefix + ep + suffix; p.hasChain(chain) {
-					entries[iface] = ruleset.Entry{Chain: chain}
-				} else { // governed, but not judged here
-					entries[iface] = ruleset.Entry{}
-				}
-			}
-			for iface := range p.exempt {
-				if _, claimed := entries[iface]; !claimed {
-					entries[iface] = ruleset.Entry{}
-				}
-			}
-		} else {
-			p.unwant(id)
-		}
-		for iface := range p.entries[name] {
-			if _, ok := entries[iface]; !ok {
-				p.unwant(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: iface})
-			}
-		}
-		for iface, e := range entries {
-			p.want(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: iface}, e)
-		}
-		p.entries[name] = entries
+// hostEntries is the map of one place of host endpoints, with what becomes of
+// workloads there.
+func (p *Planner) hostEntries(pl *place, suffix string) map[string]ruleset.Entry {
+	entries := map[string]ruleset.Entry{}
+	for iface := range p.exempt {
+		entries[iface] = ruleset.Entry{}
 	}
+	for iface, ep := range p.claims {
+		entries[iface] = ruleset.Entry{}
+		if chain := pl.prefix + ep + suffix; p.hasChain(chain) {
+			entries[iface] = ruleset.Entry{Chain: chain}
+		}
+	}
+	for iface, name := range p.taken {
+		switch pl.dispatch {
+		case mapRawIn:
+			entries[iface] = ruleset.Entry{Chain: prefixSource + name}
+		case mapIn:
+			entries[iface] = ruleset.Entry{Chain: chainToHost}
+		case mapOut: // the host may always reach its own workloads
+			entries[iface] = ruleset.Entry{}
+		}
+	}
+	return entries
+}
+
+func (p *Planner) planMap(name string, there bool, entries map[string]ruleset.Entry) {
+	id := ruleset.ID{Kind: ruleset.KindDispatch, Name: name}
+	if there {
+		p.want(id, &ruleset.Dispatch{})
+	} else {
+		p.unwant(id)
+	}
+	for iface := range p.entries[name] {
+		if _, ok := entries[iface]; !ok {
+			p.unwant(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: iface})
+		}
+	}
+	for iface, e := range entries {
+		p.want(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: iface}, e)
+	}
+	p.entries[name] = entries
 }
 
 // natVariant reports whether the egress chains have a second rendering.
-func (p *Planner) natVariant(h hooking) bool {
-	return !h.forward && len(p.variants(h.direction)) > 1
-}
+func (p *Planner) natVariant() bool { return len(p.variants(api.Egress)) > 1 }
 
 func (p *Planner) hasChain(name string) bool {
 	_, ok := p.planned[ruleset.ID{Kind: ruleset.KindChain, Name: name}]
 	return ok
-}
-
-// wantBase plans a base chain. Known connections come first, then dispatch of
-// the packets that only matches, then the wildcard endpoint or acceptance of
-// what no endpoint governs. The explicit drop at the end is never reached; it
-// stands there so that nothing depends on the chain's policy.
-func (p *Planner) wantBase(name string, hook ruleset.Hook, priority int, dispatch ruleset.Verb, h hooking, only ruleset.Match, first []ruleset.Rule) {
-	suffix := ""
-	if hook == ruleset.HookPostrouting && p.natVariant(h) {
-		suffix = natSuffix
-	}
-	rules := []ruleset.Rule{{
-		Match:  ruleset.Match{CtState: ruleset.CtEstablished | ruleset.CtRelated},
-		Action: ruleset.Action{Verb: ruleset.Accept},
-	}}
-	rules = append(rules, first...)
-	rules = append(rules, ruleset.Rule{
-		Match:  only,
-		Action: ruleset.Action{Verb: dispatch, Target: dispatchMaps[h.prefix] + suffix},
-	})
-	last := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Accept}}
-	if chain := h.prefix + p.wildcard + suffix; p.wildcard != "" && p.hasChain(chain) {
-		toWildcard := ruleset.Rule{Match: only, Action: ruleset.Action{Verb: ruleset.Goto, Target: chain}}
-		if hook == ruleset.HookPostrouting {
-			rules = append(rules, toWildcard)
-		} else {
-			last = toWildcard
-		}
-	}
-	rules = append(rules, last, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Drop}})
-	p.wantChain(name, &ruleset.Chain{Hook: hook, Priority: priority, Rules: rules})
 }

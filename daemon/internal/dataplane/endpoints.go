@@ -10,102 +10,72 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
 
-// hooking is one of the four places where an endpoint judges packets.
-type hooking struct {
-	prefix    string // of the endpoint's chain
+// stage is what an endpoint judges at a place.
+type stage uint8
+
+const (
+	stageNormal    stage = iota + 1 // traffic of the host, or of the workload
+	stageForward                    // what the host forwards: applyOnForward policies
+	stageUntracked                  // before connection tracking: doNotTrack policies
+	stagePreDNAT                    // before destination NAT: preDNAT policies
+	stageSource                     // whether a workload is who it says it is
+)
+
+// place is one of the places where endpoints judge packets.
+type place struct {
+	prefix    string // of the endpoints' chains
 	direction api.PolicyType
-	forward   bool
+	stage     stage
+	dispatch  string // the map that leads there
 }
 
-var hookings = []hooking{
-	{prefix: "hi-", direction: api.Ingress},
-	{prefix: "ho-", direction: api.Egress},
-	{prefix: "hfi-", direction: api.Ingress, forward: true},
-	{prefix: "hfo-", direction: api.Egress, forward: true},
+const prefixSource = "wr-"
+
+var (
+	hostPlaces = []place{
+		{"hui-", api.Ingress, stageUntracked, mapRawIn},
+		{"huo-", api.Egress, stageUntracked, mapRawOut},
+		{"hpi-", api.Ingress, stagePreDNAT, mapPreDNAT},
+		{"hi-", api.Ingress, stageNormal, mapIn},
+		{"ho-", api.Egress, stageNormal, mapOut},
+		{"hfi-", api.Ingress, stageForward, mapForwardIn},
+		{"hfo-", api.Egress, stageForward, mapForwardOut},
+	}
+	workloadPlaces = []place{
+		{prefixSource, api.Egress, stageSource, mapRawIn},
+		{"wo-", api.Egress, stageNormal, mapFromWorkload},
+		{"wi-", api.Ingress, stageNormal, mapToWorkload},
+	}
+)
+
+// subject is an endpoint in planning: one of the two.
+type subject struct {
+	host     *intent.HostEndpoint
+	workload *intent.WorkloadEndpoint
 }
 
-// planEndpoints plans the chains of endpoints that have changed. An endpoint
-// that governs nothing (another one won its interface) has no chains.
-func (p *Planner) planEndpoints() {
-	if p.dirtyAll {
-		for name := range p.endpoints {
-			p.dirtyEndpoints[name] = true
-		}
+// tiers are those that judge at a stage.
+func (s *subject) tiers(st stage) []intent.Tier {
+	switch {
+	case s.workload != nil:
+		return s.workload.Tiers
+	case st == stageForward:
+		return s.host.ForwardTiers
+	case st == stageUntracked && s.host.Interface == api.AllInterfaces:
+		return nil // not for wildcard endpoints
+	case st == stageUntracked:
+		return s.host.UntrackedTiers
+	case st == stagePreDNAT:
+		return s.host.PreDNATTiers
 	}
-	for name := range p.dirtyEndpoints {
-		p.noteLists(name)
-		ep := p.endpoints[name]
-		if _, ok := p.governed[name]; !ok {
-			ep = nil
-		}
-		for _, h := range hookings {
-			p.planEndpoint(name, ep, h)
-		}
-	}
-	clear(p.dirtyEndpoints)
+	return s.host.Tiers
 }
 
-// noteLists keeps usedBy true.
-func (p *Planner) noteLists(name string) {
-	for k := range p.lists[name] {
-		delete(p.usedBy[k], name)
-		if len(p.usedBy[k]) == 0 {
-			delete(p.usedBy, k)
-		}
-	}
-	delete(p.lists, name)
-	ep := p.endpoints[name]
-	if ep == nil {
-		return
-	}
-	all := map[api.Key]bool{}
-	for _, tiers := range [][]intent.Tier{ep.Tiers, ep.ForwardTiers} {
-		for _, t := range tiers {
-			for _, k := range append(append([]api.Key(nil), t.Ingress...), t.Egress...) {
-				all[k] = true
-				if p.usedBy[k] == nil {
-					p.usedBy[k] = map[string]bool{}
-				}
-				p.usedBy[k][name] = true
-			}
-		}
-	}
-	p.lists[name] = all
-}
-
-func (p *Planner) planEndpoint(name string, ep *intent.HostEndpoint, h hooking) {
-	wanted := map[string]bool{}
-	if ep != nil && (!h.forward || judgesForward(ep, h.direction) || !p.settings.AllowInvalid) {
-		for _, v := range p.variants(h.direction) {
-			if h.forward && v.suffix != "" {
-				continue
-			}
-			for chain, c := range p.endpointChains(h.prefix+name, ep, h, v) {
-				wanted[chain] = true
-				p.wantChain(chain, c)
-			}
-		}
-	}
-	for _, chain := range p.chainsOf[h.prefix+name] {
-		if !wanted[chain] {
-			p.unwantChain(chain)
-		}
-	}
-	p.chainsOf[h.prefix+name] = p.chainsOf[h.prefix+name][:0]
-	for chain := range wanted {
-		p.chainsOf[h.prefix+name] = append(p.chainsOf[h.prefix+name], chain)
-	}
-	if len(wanted) == 0 {
-		delete(p.chainsOf, h.prefix+name)
-	}
-}
-
-// judgesForward reports whether any applyOnForward policy of this direction
-// governs the endpoint; if none does, forwarded traffic is accepted here, bar
-// packets that belong to no connection.
-func judgesForward(ep *intent.HostEndpoint, d api.PolicyType) bool {
-	for i := range ep.ForwardTiers {
-		if len(tierPolicies(&ep.ForwardTiers[i], d)) > 0 {
+// judges reports whether any policy of a stage speaks for a direction.
+func (s *subject) judges(st stage, d api.PolicyType) bool {
+	tiers := s.tiers(st)
+	for i := range tiers {
+		if len(tierPolicies(&tiers[i], d)) > 0 {
 			return true
 		}
 	}
@@ -119,51 +89,152 @@ func tierPolicies(t *intent.Tier, d api.PolicyType) []api.Key {
 	return t.Egress
 }
 
+// listed are all tiers of an endpoint.
+func (s *subject) listed() [][]intent.Tier {
+	if s.workload != nil {
+		return [][]intent.Tier{s.workload.Tiers}
+	}
+	return [][]intent.Tier{s.host.Tiers, s.host.ForwardTiers, s.host.UntrackedTiers, s.host.PreDNATTiers}
+}
+
+// subject is the endpoint of a name; nil: there is none.
+func (p *Planner) subject(name string) *subject {
+	if ep := p.workloads[name]; ep != nil {
+		return &subject{workload: ep}
+	}
+	if ep := p.endpoints[name]; ep != nil {
+		return &subject{host: ep}
+	}
+	return nil
+}
+
+// planEndpoints plans the chains of endpoints that have changed. An endpoint
+// that governs nothing (another one won its interface) has no chains.
+func (p *Planner) planEndpoints() {
+	if p.dirtyAll {
+		for name := range p.endpoints {
+			p.dirtyEndpoints[name] = true
+		}
+		for name := range p.workloads {
+			p.dirtyEndpoints[name] = true
+		}
+	}
+	for name := range p.dirtyEndpoints {
+		s := p.subject(name)
+		p.noteLists(name, s)
+		if _, ok := p.governed[name]; !ok {
+			s = nil
+		}
+		for i := range hostPlaces {
+			p.planEndpoint(name, s, &hostPlaces[i], s != nil && s.host != nil)
+		}
+		for i := range workloadPlaces {
+			p.planEndpoint(name, s, &workloadPlaces[i], s != nil && s.workload != nil)
+		}
+	}
+	clear(p.dirtyEndpoints)
+}
+
+// noteLists keeps usedBy true.
+func (p *Planner) noteLists(name string, s *subject) {
+	for k := range p.lists[name] {
+		delete(p.usedBy[k], name)
+		if len(p.usedBy[k]) == 0 {
+			delete(p.usedBy, k)
+		}
+	}
+	delete(p.lists, name)
+	if s == nil {
+		return
+	}
+	all := map[api.Key]bool{}
+	for _, tiers := range s.listed() {
+		for _, t := range tiers {
+			for _, k := range append(append([]api.Key(nil), t.Ingress...), t.Egress...) {
+				all[k] = true
+				if p.usedBy[k] == nil {
+					p.usedBy[k] = map[string]bool{}
+				}
+				p.usedBy[k][name] = true
+			}
+		}
+	}
+	p.lists[name] = all
+}
+
+func (p *Planner) planEndpoint(name string, s *subject, pl *place, has bool) {
+	base := pl.prefix + name
+	wanted := map[string]bool{}
+	if has {
+		for _, v := range p.placeVariants(s, pl) {
+			for chain, c := range p.endpointChains(base, s, pl, v) {
+				wanted[chain] = true
+				p.wantChain(chain, c)
+			}
+		}
+	}
+	for _, chain := range p.chainsOf[base] {
+		if !wanted[chain] {
+			p.unwantChain(chain)
+		}
+	}
+	p.chainsOf[base] = p.chainsOf[base][:0]
+	for chain := range wanted {
+		p.chainsOf[base] = append(p.chainsOf[base], chain)
+	}
+	if len(wanted) == 0 {
+		delete(p.chainsOf, base)
+	}
+}
+
+// placeVariants are the renderings of an endpoint's chain at a place; none:
+// it does not judge there.
+func (p *Planner) placeVariants(s *subject, pl *place) []variant {
+	switch pl.stage {
+	case stageUntracked:
+		if pl.direction == api.Ingress || s.judges(pl.stage, pl.direction) {
+			return []variant{untrackedVariant}
+		}
+		return nil
+	case stagePreDNAT:
+		if s.judges(pl.stage, pl.direction) {
+			return []variant{preDNATVariant}
+		}
+		return nil
+	case stageNormal:
+		if s.host != nil {
+			return p.variants(pl.direction)
+		}
+	}
+	return p.variants(pl.direction)[:1]
+}
+
 // endpointChains renders the chain of one endpoint at one place, with the
 // chains of those of its tiers that need one.
-func (p *Planner) endpointChains(base string, ep *intent.HostEndpoint, h hooking, v variant) map[string]*ruleset.Chain {
+func (p *Planner) endpointChains(base string, s *subject, pl *place, v variant) map[string]*ruleset.Chain {
 	out := map[string]*ruleset.Chain{}
-	deny := func(comment string) ruleset.Rule {
-		return ruleset.Rule{Action: ruleset.Action{Verb: v.deny}, Counter: true, Comment: comment}
+	if pl.stage == stageSource {
+		out[base] = &ruleset.Chain{Rules: sourceRules(s.workload)}
+		return out
 	}
-	jump := func(target string) ruleset.Rule {
-		return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Jump, Target: target}}
-	}
-
-	var rules []ruleset.Rule
-	if !p.settings.AllowInvalid {
-		rules = append(rules, ruleset.Rule{
-			Match:   ruleset.Match{CtState: ruleset.CtInvalid},
-			Action:  ruleset.Action{Verb: ruleset.Drop},
-			Counter: true, Comment: "invalid connection state",
-		})
-	}
-	tiers := ep.ForwardTiers
-	if !h.forward {
-		tiers = ep.Tiers
-		essential, failsafe := chainEssentialIn, chainFailsafeIn
-		if h.direction == api.Egress {
-			essential, failsafe = chainEssentialOut, chainFailsafeOut
-		}
-		toEssential := jump(essential)
-		toEssential.Match = ruleset.Match{Family: ruleset.IPv6, Protocol: protoICMPv6}
-		rules = append(rules, toEssential, jump(failsafe))
-	}
-
+	rules := p.head(s, pl)
+	denies := pl.stage == stageNormal || pl.stage == stageForward // at the end of a tier
 	denied := false
+	tiers := s.tiers(pl.stage)
 	for i := range tiers {
 		t := &tiers[i]
-		list := tierPolicies(t, h.direction)
+		list := tierPolicies(t, pl.direction)
 		if len(list) == 0 {
 			continue
 		}
-		own, chained := p.tierRules(list, h.direction, v)
-		if !t.DefaultPass {
-			own = append(own, deny("tier "+t.Name+" default"))
+		own, chained := p.tierRules(list, pl, v)
+		last := denies && !t.DefaultPass // nothing gets past this tier, but by Pass
+		if last {
+			own = append(own, deny(v, "tier "+t.Name+" default"))
 		}
 		if !chained {
 			rules = append(rules, own...)
-			if !t.DefaultPass { // nothing gets past this tier
+			if last {
 				denied = true
 				break
 			}
@@ -175,35 +246,119 @@ func (p *Planner) endpointChains(base string, ep *intent.HostEndpoint, h hooking
 	}
 	switch {
 	case denied:
-	case h.forward: // every tier passed the packet on
-		rules = append(rules, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Accept}})
-	default:
-		for _, profile := range ep.Profiles {
-			rules = append(rules, jump(profileChain(profile, h.direction)+v.suffix))
+	case pl.stage == stageNormal:
+		profiles := s.profiles()
+		for _, profile := range profiles {
+			rules = append(rules, jump(profileChain(profile, pl.direction)+v.suffix))
 		}
-		rules = append(rules, deny("no policy or profile allows it"))
+		rules = append(rules, deny(v, "no policy or profile allows it"))
+	default: // nobody has said anything
+		rules = append(rules, yield(ruleset.Match{}))
 	}
 	out[base+v.suffix] = &ruleset.Chain{Rules: rules}
 	return out
 }
 
+func (s *subject) profiles() []string {
+	if s.workload != nil {
+		return s.workload.Profiles
+	}
+	return s.host.Profiles
+}
+
+func deny(v variant, comment string) ruleset.Rule {
+	return ruleset.Rule{Action: ruleset.Action{Verb: v.deny}, Counter: true, Comment: comment}
+}
+
+func jump(target string) ruleset.Rule {
+	return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Jump, Target: target}}
+}
+
+// head is what comes before the tiers of an endpoint.
+func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
+	var rules []ruleset.Rule
+	judges := s.judges(pl.stage, pl.direction)
+	add := func(r ...ruleset.Rule) { rules = append(rules, r...) }
+	established := ruleset.Rule{
+		Match:  ruleset.Match{CtState: ruleset.CtEstablished | ruleset.CtRelated},
+		Action: ruleset.Action{Verb: ruleset.Accept},
+	}
+	invalid := func() {
+		if !p.settings.AllowInvalid {
+			add(ruleset.Rule{
+				Match:   ruleset.Match{CtState: ruleset.CtInvalid},
+				Action:  ruleset.Action{Verb: ruleset.Drop},
+				Counter: true, Comment: "invalid connection state",
+			})
+		}
+	}
+	essential, failsafe, rawFailsafe := chainEssentialIn, chainFailsafeIn, chainFailsafeRawIn
+	if pl.direction == api.Egress {
+		essential, failsafe, rawFailsafe = chainEssentialOut, chainFailsafeOut, chainFailsafeRawOut
+	}
+	switch pl.stage {
+	case stageUntracked:
+		if pl.direction == api.Egress {
+			add(clearMark(MarkAccept)) // a stranger's means nothing
+		} else if s.host.Interface != loopback {
+			add(jump(chainLoopbackGuard))
+		}
+		if judges {
+			add(toEssential(essential), jump(rawFailsafe))
+		}
+	case stagePreDNAT:
+		if s.judges(stageUntracked, pl.direction) { // accepted already
+			add(ruleset.Rule{Match: marked(MarkAccept), Action: ruleset.Action{Verb: ruleset.Accept}})
+		}
+		add(established)
+		invalid()
+		add(toEssential(essential), jump(failsafe))
+	case stageForward:
+		if pl.direction == api.Ingress { // nothing before it judges what goes out
+			add(s.accepted(pl.direction)...)
+		}
+		if judges {
+			add(established)
+		}
+		invalid()
+	case stageNormal:
+		if s.host != nil {
+			add(s.accepted(pl.direction)...)
+		}
+		add(established)
+		invalid()
+		switch {
+		case s.host != nil:
+			add(toEssential(essential), jump(failsafe))
+		case pl.direction == api.Egress:
+			add(p.encapsulated()...)
+		}
+	}
+	return rules
+}
+
+// accepted lets pass what an earlier stage of the endpoint has accepted.
+func (s *subject) accepted(d api.PolicyType) []ruleset.Rule {
+	if !s.judges(stageUntracked, d) && !s.judges(stagePreDNAT, d) {
+		return nil
+	}
+	return one(ruleset.Rule{Match: marked(MarkAccept), Action: ruleset.Action{Verb: ruleset.Goto, Target: chainAccepted}})
+}
+
 // tierRules jumps to the policies of a tier in order. If one of them can
 // pass, the rules need a chain of their own, which Pass leaves.
-func (p *Planner) tierRules(list []api.Key, d api.PolicyType, v variant) (rules []ruleset.Rule, chained bool) {
+func (p *Planner) tierRules(list []api.Key, pl *place, v variant) (rules []ruleset.Rule, chained bool) {
 	for _, k := range list {
-		rules = append(rules, ruleset.Rule{
-			Action: ruleset.Action{Verb: ruleset.Jump, Target: policyChain(k, d) + v.suffix},
-		})
-		if p.passes[k][d] {
+		rules = append(rules, jump(policyChain(k, pl.direction, v)))
+		if p.passes[k][pl.direction] {
 			chained = true
 			rules = append(rules, ruleset.Rule{
-				Match:  ruleset.Match{Mark: MarkPass, MarkMask: MarkPass},
-				Action: ruleset.Action{Verb: ruleset.Goto, Target: chainPassDone},
+				Match: marked(MarkPass), Action: ruleset.Action{Verb: ruleset.Goto, Target: chainPassDone},
 			})
 		}
 	}
 	if chained { // another program may have left the bit set
-		rules = append([]ruleset.Rule{clearPass()}, rules...)
+		rules = append(one(clearMark(MarkPass)), rules...)
 	}
 	return rules, chained
 }

@@ -3,35 +3,61 @@
 package dataplane
 
 import (
+	"slices"
+
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
 
 // Chains that are always there, beside the base chains of dispatch.go.
 const (
-	chainFailsafeIn   = "failsafe-in"
-	chainFailsafeOut  = "failsafe-out"
-	chainEssentialIn  = "essential-in"
-	chainEssentialOut = "essential-out"
-	chainPass         = "pass"
-	chainPassDone     = "pass-done"
+	chainFailsafeIn        = "failsafe-in"
+	chainFailsafeOut       = "failsafe-out"
+	chainFailsafeRawIn     = "failsafe-raw-in"
+	chainFailsafeRawOut    = "failsafe-raw-out"
+	chainEssentialIn       = "essential-in"
+	chainEssentialOut      = "essential-out"
+	chainEssentialWorkload = "essential-workload"
+	chainPass              = "pass"
+	chainPassDone          = "pass-done"
+	chainAccepted          = "accepted"
+	chainAllowUntracked    = "allow-untracked"
+	chainAllowPreDNAT      = "allow-pre-dnat"
+	chainLoopbackGuard     = "loopback-guard"
+	chainToHost            = "workload-to-host"
 )
 
 // ICMPv6 without which a host falls off its link: multicast listener
 // discovery (RFC 2710, RFC 3810), router and neighbour discovery (RFC 4861).
-// The kernel itself checks their hop limit and addresses.
+// The kernel itself checks their hop limit and addresses. Of a workload the
+// host hears what a router hears: solicitations, but no advertisements.
 var (
-	essentialIn  = []uint8{130, 131, 132, 143, 134, 135, 136}
-	essentialOut = []uint8{131, 132, 143, 133, 135, 136}
+	essentialIn       = []uint8{130, 131, 132, 143, 134, 135, 136}
+	essentialOut      = []uint8{131, 132, 143, 133, 135, 136}
+	essentialWorkload = []uint8{130, 131, 132, 143, 133, 135, 136}
 )
 
-const protoICMPv6 = 58
+const (
+	protoICMPv6 = 58
+	protoIPIP   = 4
+	protoUDP    = 17
+)
 
 func (p *Planner) planFixed() {
-	p.wantChain(chainFailsafeIn, &ruleset.Chain{Rules: failsafeRules(p.settings.FailsafeInbound, true)})
-	p.wantChain(chainFailsafeOut, &ruleset.Chain{Rules: failsafeRules(p.settings.FailsafeOutbound, false)})
+	s := p.settings
+	in := failsafeRules(s.FailsafeInbound, peerIsSource, portIsDestination)
+	out := failsafeRules(s.FailsafeOutbound, peerIsDestination, portIsDestination)
+	p.wantChain(chainFailsafeIn, &ruleset.Chain{Rules: in})
+	p.wantChain(chainFailsafeOut, &ruleset.Chain{Rules: out})
+	// Before connection tracking, answers to failsafe traffic of the other
+	// direction are known by their source port only.
+	answersIn := failsafeRules(s.FailsafeOutbound, peerIsSource, portIsSource)
+	answersOut := failsafeRules(s.FailsafeInbound, peerIsDestination, portIsSource)
+	p.wantChain(chainFailsafeRawIn, &ruleset.Chain{Rules: slices.Concat(in, answersIn)})
+	p.wantChain(chainFailsafeRawOut, &ruleset.Chain{Rules: slices.Concat(out, answersOut)})
 	p.wantChain(chainEssentialIn, &ruleset.Chain{Rules: essentialRules(essentialIn)})
 	p.wantChain(chainEssentialOut, &ruleset.Chain{Rules: essentialRules(essentialOut)})
+	p.wantChain(chainEssentialWorkload, &ruleset.Chain{Rules: essentialRules(essentialWorkload)})
 	// Reached by goto from a policy's chain: the mark is set and the packet
 	// is back in the tier's chain, behind the jump to the policy.
 	p.wantChain(chainPass, &ruleset.Chain{Rules: []ruleset.Rule{
@@ -39,11 +65,30 @@ func (p *Planner) planFixed() {
 	}})
 	// Reached by goto from a tier's chain: the mark is clear and the packet
 	// is back in the endpoint's chain, behind the jump to the tier.
-	p.wantChain(chainPassDone, &ruleset.Chain{Rules: []ruleset.Rule{clearPass()}})
+	p.wantChain(chainPassDone, &ruleset.Chain{Rules: one(clearMark(MarkPass))})
+	// Reached by goto from policies: what is allowed before connection
+	// tracking or destination NAT is not judged again by the endpoint.
+	accept := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Accept}}
+	setAccept := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.SetMark, Mark: MarkAccept, MarkMask: MarkAccept}}
+	noTrack := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.NoTrack}}
+	p.wantChain(chainAllowUntracked, &ruleset.Chain{Rules: []ruleset.Rule{noTrack, setAccept, accept}})
+	p.wantChain(chainAllowPreDNAT, &ruleset.Chain{Rules: []ruleset.Rule{setAccept, accept}})
+	p.wantChain(chainAccepted, &ruleset.Chain{Rules: []ruleset.Rule{clearMark(MarkAccept), accept}})
+	p.wantChain(chainLoopbackGuard, &ruleset.Chain{Rules: loopbackGuard()})
+	p.wantChain(chainToHost, &ruleset.Chain{Rules: p.toHost()})
 }
 
-func clearPass() ruleset.Rule {
-	return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.SetMark, MarkMask: MarkPass}}
+func marked(bit uint32) ruleset.Match { return ruleset.Match{Mark: bit, MarkMask: bit} }
+
+func clearMark(bit uint32) ruleset.Rule {
+	return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.SetMark, MarkMask: bit}}
+}
+
+// toEssential jumps to one of the chains of essential ICMPv6.
+func toEssential(chain string) ruleset.Rule {
+	r := jump(chain)
+	r.Match = ruleset.Match{Family: ruleset.IPv6, Protocol: protoICMPv6}
+	return r
 }
 
 func essentialRules(types []uint8) []ruleset.Rule {
@@ -59,23 +104,40 @@ func essentialRules(types []uint8) []ruleset.Rule {
 	return rules
 }
 
-func failsafeRules(list []intent.Failsafe, inbound bool) []ruleset.Rule {
+// Which side of a failsafe's packet is the peer, and which has the port.
+type (
+	failsafePeer bool
+	failsafePort bool
+)
+
+const (
+	peerIsSource      failsafePeer = true
+	peerIsDestination failsafePeer = false
+	portIsSource      failsafePort = true
+	portIsDestination failsafePort = false
+)
+
+func failsafeRules(list []intent.Failsafe, peer failsafePeer, port failsafePort) []ruleset.Rule {
 	var rules []ruleset.Rule
 	for _, f := range list {
-		m := ruleset.Match{
-			Protocol: f.Protocol,
-			DstPorts: []ruleset.PortRange{{Min: f.Port, Max: f.Port}},
+		m := ruleset.Match{Protocol: f.Protocol}
+		ports := []ruleset.PortRange{{Min: f.Port, Max: f.Port}}
+		comment := "failsafe"
+		if port == portIsSource {
+			m.SrcPorts, comment = ports, "answer of a failsafe"
+		} else {
+			m.DstPorts = ports
 		}
 		if f.Net.IsValid() {
 			m.Family = familyOf(f.Net)
-			if inbound {
+			if peer == peerIsSource {
 				m.Src = append(m.Src, f.Net)
 			} else {
 				m.Dst = append(m.Dst, f.Net)
 			}
 		}
 		rules = append(rules, ruleset.Rule{
-			Match: m, Action: ruleset.Action{Verb: ruleset.Accept}, Counter: true, Comment: "failsafe",
+			Match: m, Action: ruleset.Action{Verb: ruleset.Accept}, Counter: true, Comment: comment,
 		})
 	}
 	return rules

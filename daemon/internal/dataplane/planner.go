@@ -3,17 +3,22 @@
 // Package dataplane plans: it turns intents into the wanted packet filter
 // (package ruleset), and touches nothing. The packages below it act.
 //
-// What is planned, for IPv4 and IPv6 alike:
+// What is planned, for IPv4 and IPv6 alike (docs/architecture.md has the
+// picture): base chains at every hook, maps that lead from an interface to the
+// chain of its endpoint, and in such a chain the endpoint's tiers, profiles
+// and the denial of the rest.
 //
-//	 input ──► established? ─► dispatch by interface ─► hi-ENDPOINT ─► tiers ─► profiles ─► deny
-//	output ──► established? ─► rewritten by NAT? then judged in postrouting
-//	                        └► dispatch by interface ─► ho-ENDPOINT ─► …
-//	forward ─► (in)  dispatch ─► hfi-ENDPOINT ─► applyOnForward tiers ─► accept
-//	        └► (out) dispatch ─► hfo-ENDPOINT ─► …
+//	hui- huo-  host endpoint, untracked policies, in and out (base.go)
+//	hpi-       host endpoint, preDNAT policies
+//	hi- ho-    host endpoint, traffic of the host
+//	hfi- hfo-  host endpoint, forwarded traffic
+//	wr-        workload endpoint, its source addresses
+//	wo- wi-    workload endpoint, what it sends and what it gets
 //
-// The two halves of forward are base chains of their own at one hook, so that
-// an Allow of the first half ends only that half. Chains of policies
-// (pi-, po-) and profiles (pri-, pro-) are shared by all endpoints.
+// The parts of forwarded traffic are base chains of their own at one hook, so
+// that an Allow of one ends only that part. Chains of policies (pi-, po-;
+// ui-, uo- untracked; di- preDNAT) and profiles (pri-, pro-) are shared by all
+// endpoints.
 //
 // The planner remembers what it has planned and passes on differences only.
 // It is used by one goroutine, the lane's.
@@ -28,10 +33,18 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
 
-// MarkPass is the one bit of the packet mark that Ripstop uses: it carries
-// "Pass" from a policy's chain to its tier's. It is clear again when a packet
-// leaves our chains. The bit lies in Calico's default nftablesMarkMask.
-const MarkPass = 0x20000
+// The two bits of the packet mark that the plan uses; both lie in Calico's
+// default nftablesMarkMask, and both are clear when a packet leaves the last
+// of our chains that look at them.
+const (
+	// MarkAccept says, to the later stages of the same host endpoint, that an
+	// untracked or preDNAT policy has allowed the packet. It is cleared
+	// before the first of our chains that could set it, and by the stage
+	// that it was meant for.
+	MarkAccept = 0x10000
+	// MarkPass carries "Pass" from a policy's chain to its tier's.
+	MarkPass = 0x20000
+)
 
 // Out takes the plan; a packet-filter back end or a ruleset.State.
 type Out interface {
@@ -48,6 +61,7 @@ type Planner struct {
 	policies   map[api.Key]*intent.Policy
 	profiles   map[string]*intent.Profile
 	endpoints  map[string]*intent.HostEndpoint
+	workloads  map[string]*intent.WorkloadEndpoint
 	interfaces map[string]*intent.Interface
 
 	dirtyPolicies  map[api.Key]bool
@@ -56,12 +70,13 @@ type Planner struct {
 	dirtyAll       bool // settings changed: plan everything again
 	dirtyDispatch  bool // which endpoint governs which interface
 
-	claims   map[string]string                   // interface → endpoint that claims it
-	exempt   map[string]bool                     // interfaces no wildcard governs
+	taken    map[string]string                   // interface → workload endpoint that governs it
+	claims   map[string]string                   // interface → host endpoint that claims it
+	exempt   map[string]bool                     // other interfaces no wildcard governs
 	wildcard string                              // the wildcard endpoint, if any
 	entries  map[string]map[string]ruleset.Entry // dispatch map → its entries
 	governed map[string][]string                 // endpoint → its interfaces
-	chainsOf map[string][]string                 // place and endpoint → its chains
+	chainsOf map[string][]string                 // chain of an endpoint → with those of its tiers
 	planned  map[ruleset.ID]ruleset.Object       // chains and entries passed on
 	usedBy   map[api.Key]map[string]bool         // policy → endpoints listing it
 	lists    map[string]map[api.Key]bool         // endpoint → policies it lists
@@ -78,11 +93,13 @@ func NewPlanner(out Out) *Planner {
 		policies:       map[api.Key]*intent.Policy{},
 		profiles:       map[string]*intent.Profile{},
 		endpoints:      map[string]*intent.HostEndpoint{},
+		workloads:      map[string]*intent.WorkloadEndpoint{},
 		interfaces:     map[string]*intent.Interface{},
 		dirtyPolicies:  map[api.Key]bool{},
 		dirtyProfiles:  map[string]bool{},
 		dirtyEndpoints: map[string]bool{},
 		dirtyAll:       true,
+		taken:          map[string]string{},
 		claims:         map[string]string{},
 		exempt:         map[string]bool{},
 		entries:        map[string]map[string]ruleset.Entry{},
@@ -126,6 +143,10 @@ func (p *Planner) Note(c intent.Change) {
 		note(p.endpoints, c.Key.Name, c.Value)
 		p.dirtyEndpoints[c.Key.Name] = true
 		p.dirtyDispatch = true
+	case intent.KindWorkloadEndpoint:
+		note(p.workloads, c.Key.Name, c.Value)
+		p.dirtyEndpoints[c.Key.Name] = true
+		p.dirtyDispatch = true
 	case intent.KindInterface:
 		note(p.interfaces, c.Key.Name, c.Value)
 		p.dirtyDispatch = true
@@ -142,8 +163,9 @@ func note[K comparable, V intent.Value](m map[K]V, k K, v intent.Value) {
 	m[k] = v.(V)
 }
 
-// Governed is which interfaces each endpoint governs now, by the last Flush.
-// A wildcard endpoint lists the interfaces that exist.
+// Governed is which interfaces each endpoint governs now, by the last Flush;
+// workload endpoints are called "namespace/name". A wildcard endpoint lists
+// the interfaces that exist.
 func (p *Planner) Governed() map[string][]string { return p.governed }
 
 // Flush plans what has changed and passes the differences on.
@@ -165,7 +187,8 @@ func (p *Planner) Flush() {
 	}
 	p.planEndpoints()
 	if p.dirtyDispatch || p.dirtyAll {
-		p.planDispatch()
+		p.planMaps()
+		p.planBases()
 	}
 	p.dirtyAll, p.dirtyDispatch = false, false
 }

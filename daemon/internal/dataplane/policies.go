@@ -8,17 +8,41 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
 
-// policyChain is the name of a policy's chain: "pi-gnp/web".
-func policyChain(k api.Key, d api.PolicyType) string {
+// sort is what a policy is about. Its chains are named for it, so that one
+// that turns into another sort is never met in the wrong place.
+type sort uint8
+
+const (
+	sortNormal sort = iota
+	sortUntracked
+	sortPreDNAT
+)
+
+func sortOf(p *intent.Policy) sort {
+	switch {
+	case p.Untracked:
+		return sortUntracked
+	case p.PreDNAT:
+		return sortPreDNAT
+	}
+	return sortNormal
+}
+
+// policyChain is the name of a policy's chain in one rendering: "pi-gnp/web".
+func policyChain(k api.Key, d api.PolicyType, v variant) string {
+	return map[sort]string{sortNormal: "p", sortUntracked: "u", sortPreDNAT: "d"}[v.sort] + policyName(k, d) + v.suffix
+}
+
+func policyName(k api.Key, d api.PolicyType) string {
 	o := policyOrigin(k, "", d)
 	name := o.kind + "/" + o.name
 	if o.namespace != "" {
 		name = o.kind + "/" + o.namespace + "/" + o.name
 	}
 	if d == api.Ingress {
-		return "pi-" + name
+		return "i-" + name
 	}
-	return "po-" + name
+	return "o-" + name
 }
 
 func profileChain(name string, d api.PolicyType) string {
@@ -32,17 +56,23 @@ func (p *Planner) planPolicies() {
 	for k := range p.dirtyPolicies {
 		pol := p.policies[k]
 		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
-			name := policyChain(k, d)
-			if pol == nil {
-				p.unwantChain(name)
-				p.unwantChain(name + natSuffix)
-				continue
+			wanted := map[string]bool{}
+			if pol != nil {
+				list := pol.Ingress
+				if d == api.Egress {
+					list = pol.Egress
+				}
+				for _, v := range p.sortVariants(sortOf(pol), d) {
+					name := policyChain(k, d, v)
+					wanted[name] = true
+					p.wantChain(name, &ruleset.Chain{Rules: p.policyRules(list, policyOrigin(k, pol.Tier, d), v)})
+				}
 			}
-			list := pol.Ingress
-			if d == api.Egress {
-				list = pol.Egress
+			for _, v := range everyVariant {
+				if name := policyChain(k, d, v); !wanted[name] {
+					p.unwantChain(name)
+				}
 			}
-			p.wantVariants(name, list, policyOrigin(k, pol.Tier, d), d)
 		}
 		p.notePasses(k, pol)
 	}
@@ -99,11 +129,11 @@ func (p *Planner) planProfiles() {
 	clear(p.dirtyProfiles)
 }
 
-// wantVariants plans one chain in every rendering that is needed.
+// wantVariants plans one chain of a profile in every rendering that is needed.
 func (p *Planner) wantVariants(name string, list []intent.Rule, o origin, d api.PolicyType) {
 	vs := p.variants(d)
 	for _, v := range vs {
-		p.wantChain(name+v.suffix, &ruleset.Chain{Rules: p.policyRules(list, o, v.deny)})
+		p.wantChain(name+v.suffix, &ruleset.Chain{Rules: p.policyRules(list, o, v)})
 	}
 	if len(vs) == 1 {
 		p.unwantChain(name + natSuffix)

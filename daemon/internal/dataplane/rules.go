@@ -42,14 +42,26 @@ func policyOrigin(k api.Key, tier string, d api.PolicyType) origin {
 // or endpoint can be called makes a name of it.
 const natSuffix = "//nat"
 
-// variant is one rendering of the chains that judge egress. Where a packet
-// can be refused only by dropping it (postrouting), a second rendering is
-// needed as soon as denied packets are to be answered.
+// variant is one rendering of the chains of policies and profiles. Where a
+// packet can be refused only by dropping it (postrouting), a second rendering
+// of what judges egress is needed as soon as denied packets are to be
+// answered; and before connection tracking and destination NAT, to allow is
+// more than to accept, and to refuse is always to drop.
 type variant struct {
 	suffix string
+	sort   sort
 	deny   ruleset.Verb
+	allow  string // the chain that Allow leads to; empty: Accept
 }
 
+var (
+	untrackedVariant = variant{sort: sortUntracked, deny: ruleset.Drop, allow: chainAllowUntracked}
+	preDNATVariant   = variant{sort: sortPreDNAT, deny: ruleset.Drop, allow: chainAllowPreDNAT}
+	everyVariant     = []variant{{}, {suffix: natSuffix}, untrackedVariant, preDNATVariant}
+)
+
+// variants are the renderings of normal policies and of profiles; the first
+// is the one for everywhere but postrouting.
 func (p *Planner) variants(d api.PolicyType) []variant {
 	if !p.settings.DenyReject {
 		return []variant{{deny: ruleset.Drop}}
@@ -60,15 +72,27 @@ func (p *Planner) variants(d api.PolicyType) []variant {
 	return []variant{{deny: ruleset.Reject}, {suffix: natSuffix, deny: ruleset.Drop}}
 }
 
+// sortVariants are the renderings of policies of a sort.
+func (p *Planner) sortVariants(s sort, d api.PolicyType) []variant {
+	switch s {
+	case sortUntracked:
+		return []variant{untrackedVariant}
+	case sortPreDNAT:
+		return []variant{preDNATVariant}
+	case sortNormal:
+	}
+	return p.variants(d)
+}
+
 // policyRules renders a list of rules of a policy or profile.
-func (p *Planner) policyRules(list []intent.Rule, o origin, deny ruleset.Verb) []ruleset.Rule {
+func (p *Planner) policyRules(list []intent.Rule, o origin, v variant) []ruleset.Rule {
 	var rules []ruleset.Rule
 	for i := range list {
 		r := &list[i]
 		if r.Never {
 			continue
 		}
-		action := p.action(r.Action, o, deny)
+		action := p.action(r.Action, o, v)
 		comment := fmt.Sprintf("%s %d", o, r.Index)
 		for _, m := range matches(r) {
 			rules = append(rules, ruleset.Rule{Match: m, Action: action, Counter: true, Comment: shorten(comment, 100)})
@@ -77,12 +101,15 @@ func (p *Planner) policyRules(list []intent.Rule, o origin, deny ruleset.Verb) [
 	return rules
 }
 
-func (p *Planner) action(a api.Action, o origin, deny ruleset.Verb) ruleset.Action {
+func (p *Planner) action(a api.Action, o origin, v variant) ruleset.Action {
 	switch a {
 	case api.Allow:
+		if v.allow != "" {
+			return ruleset.Action{Verb: ruleset.Goto, Target: v.allow}
+		}
 		return ruleset.Action{Verb: ruleset.Accept}
 	case api.Deny:
-		return ruleset.Action{Verb: deny}
+		return ruleset.Action{Verb: v.deny}
 	case api.Pass:
 		if o.kind == kindProfile { // on to the next profile; no tier looks at the mark
 			return ruleset.Action{Verb: ruleset.Return}

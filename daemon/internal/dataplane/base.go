@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import "github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+
+// Priorities of the base chains. Before connection tracking (-200), before
+// destination NAT (-100), and where filters stand. Base chains of one hook
+// have different ones, so that their order is no accident.
+const (
+	priorityRaw     = -300
+	priorityPreDNAT = -150
+	priorityFilter  = 0
+)
+
+// planBases plans the base chains. Each asks the endpoint of the packet's
+// interface, then the wildcard endpoint, and accepts what is nobody's. The
+// explicit drop at the end is never reached; it stands there so that nothing
+// depends on the chain's policy.
+func (p *Planner) planBases() {
+	in := func(m string) ruleset.Rule {
+		return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.DispatchIn, Target: m}}
+	}
+	out := func(m string) ruleset.Rule {
+		return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.DispatchOut, Target: m}}
+	}
+	filter, mangle := p.settings.YieldFilter, p.settings.YieldMangle
+
+	p.wantBase("raw-in", ruleset.Chain{Hook: ruleset.HookPrerouting, Priority: priorityRaw},
+		one(clearMark(MarkAccept)), // a stranger's means nothing
+		one(in(mapRawIn)), p.unknown(fromUnknown), p.toWildcard("hui-"))
+	p.wantBase("raw-out", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityRaw},
+		one(out(mapRawOut)))
+	p.wantBase("pre-dnat", ruleset.Chain{Hook: ruleset.HookPrerouting, Priority: priorityPreDNAT, Yield: mangle},
+		one(in(mapPreDNAT)), p.toWildcard("hpi-"))
+
+	// What a workload's policy lets through to the host goes on to input,
+	// where EndpointToHost has the last word.
+	p.wantBase("input-workload", ruleset.Chain{Hook: ruleset.HookInput, Priority: priorityFilter - 1, Yield: true},
+		one(toEssential(chainEssentialWorkload)), one(in(mapFromWorkload)), p.unknown(fromUnknown))
+	p.wantBase("input", ruleset.Chain{Hook: ruleset.HookInput, Priority: priorityFilter, Yield: filter},
+		one(in(mapIn)), p.unknown(fromUnknown), p.toWildcard("hi-"))
+
+	p.wantBase("forward-in", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter, Yield: filter},
+		one(in(mapForwardIn)), p.toWildcard("hfi-"))
+	p.wantBase("forward-from-workload", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter + 1, Yield: filter},
+		one(in(mapFromWorkload)), p.unknown(fromUnknown))
+	p.wantBase("forward-to-workload", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter + 2, Yield: filter},
+		one(out(mapToWorkload)), p.unknown(toUnknown))
+	p.wantBase("forward-out", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter + 3, Yield: filter},
+		one(out(mapForwardOut)), p.toWildcard("hfo-"))
+
+	// A rewritten destination may leave by another interface than the one
+	// that the hook output sees: judged in postrouting instead.
+	p.wantBase("output", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityFilter, Yield: filter},
+		one(yield(ruleset.Match{DNATed: true})), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))
+	suffix := ""
+	if p.natVariant() {
+		suffix = natSuffix
+	}
+	rewritten := [][]ruleset.Rule{one(out(mapOut + suffix)), p.ownWorkloads(), p.toWildcardAs("ho-", suffix)}
+	for _, part := range rewritten {
+		for i := range part {
+			part[i].Match.FromHost, part[i].Match.DNATed = true, true
+		}
+	}
+	p.wantBase("output-nat", ruleset.Chain{Hook: ruleset.HookPostrouting, Priority: priorityFilter, Yield: true}, rewritten...)
+}
+
+func (p *Planner) wantBase(name string, c ruleset.Chain, parts ...[]ruleset.Rule) {
+	for _, part := range parts {
+		c.Rules = append(c.Rules, part...)
+	}
+	c.Rules = append(c.Rules, yield(ruleset.Match{}), ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Drop}})
+	p.wantChain(name, &c)
+}
+
+func one(r ruleset.Rule) []ruleset.Rule { return []ruleset.Rule{r} }
+
+// yield accepts what we have nothing against, and leaves it to others.
+func yield(m ruleset.Match) ruleset.Rule {
+	return ruleset.Rule{Match: m, Action: ruleset.Action{Verb: ruleset.Accept, Yield: true}}
+}
+
+// Ways of packets that have to do with a workload's interface.
+func fromUnknown(prefix string) ruleset.Match { return ruleset.Match{InPrefix: prefix} }
+func toUnknown(prefix string) ruleset.Match   { return ruleset.Match{OutPrefix: prefix} }
+
+// unknown drops what comes from or goes to an interface with a workload's
+// prefix that no endpoint is for. It stands behind the look-up in the map.
+func (p *Planner) unknown(match func(prefix string) ruleset.Match) []ruleset.Rule {
+	var rules []ruleset.Rule
+	for _, prefix := range p.settings.WorkloadPrefixes {
+		if prefix != "" {
+			rules = append(rules, ruleset.Rule{
+				Match: match(prefix), Action: ruleset.Action{Verb: ruleset.Drop},
+				Counter: true, Comment: "unknown workload interface",
+			})
+		}
+	}
+	return rules
+}
+
+// ownWorkloads accepts what the host sends to interfaces with a workload's
+// prefix: a host may always reach its own workloads.
+func (p *Planner) ownWorkloads() []ruleset.Rule {
+	var rules []ruleset.Rule
+	for _, prefix := range p.settings.WorkloadPrefixes {
+		if prefix != "" {
+			rules = append(rules, yield(ruleset.Match{OutPrefix: prefix}))
+		}
+	}
+	return rules
+}
+
+// toWildcard hands what no other endpoint governs to the wildcard endpoint,
+// if it judges at that place.
+func (p *Planner) toWildcard(prefix string) []ruleset.Rule { return p.toWildcardAs(prefix, "") }
+
+func (p *Planner) toWildcardAs(prefix, suffix string) []ruleset.Rule {
+	chain := prefix + p.wildcard + suffix
+	if p.wildcard == "" || !p.hasChain(chain) {
+		return nil
+	}
+	return one(ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Goto, Target: chain}})
+}
