@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -74,16 +75,17 @@ func (w *world) rules() []intent.Rule {
 	return out
 }
 
-func (w *world) tiers() []intent.Tier {
+// tiers lists policies of one sort.
+func (w *world) tiers(of sort) []intent.Tier {
 	var out []intent.Tier
 	for _, name := range []string{"t1", "t2"} {
 		t := intent.Tier{Name: name, DefaultPass: w.r.IntN(2) == 0}
 		for k := range w.facts {
-			if k.Kind == intent.KindPolicy && w.r.IntN(2) == 0 {
+			if k.Kind == intent.KindPolicy && sortOf(w.facts[k].(*intent.Policy)) == of && w.r.IntN(2) == 0 {
 				if w.r.IntN(3) > 0 {
 					t.Ingress = append(t.Ingress, k.Policy)
 				}
-				if w.r.IntN(3) > 0 {
+				if w.r.IntN(3) > 0 && of != sortPreDNAT {
 					t.Egress = append(t.Egress, k.Policy)
 				}
 			}
@@ -102,29 +104,46 @@ func (w *world) step() []intent.Change {
 	pol := func() intent.Key {
 		return intent.Key{Kind: intent.KindPolicy, Policy: api.Key{Kind: api.KindGlobalNetworkPolicy, Name: fmt.Sprint("p", w.r.IntN(4))}}
 	}
-	switch w.r.IntN(9) {
+	workload := func() intent.Key {
+		return intent.Key{Kind: intent.KindWorkloadEndpoint, Name: fmt.Sprint("ns/w", w.r.IntN(3))}
+	}
+	switch w.r.IntN(12) {
+	case 9, 10:
+		return set(workload(), w.workload())
+	case 11:
+		k := workload()
+		delete(w.facts, k)
+		return []intent.Change{{Key: k}}
 	case 0:
 		return set(intent.Key{Kind: intent.KindSettings}, &intent.Settings{
 			DenyReject: w.r.IntN(2) == 0, AllowInvalid: w.r.IntN(2) == 0,
 			FailsafeInbound:  []intent.Failsafe{{Protocol: 6, Port: 22}, {Protocol: 6, Port: uint16(w.r.IntN(3) + 1), Net: netip.MustParsePrefix("fd00::/8")}},
 			WorkloadPrefixes: []string{"cali"}, InterfaceExclude: []string{"/^x/"}, LogPrefix: pick(w.r, "a", "b %t %k %p"),
-			MaxSetSize: w.r.IntN(3),
+			MaxSetSize: w.r.IntN(3), EndpointToHost: intent.ToHost(w.r.IntN(3)), VXLANPort: 4789,
+			AllowVXLANFromWorkloads: w.r.IntN(2) == 0, AllowIPIPFromWorkloads: w.r.IntN(2) == 0,
+			YieldFilter: w.r.IntN(2) == 0, YieldMangle: w.r.IntN(2) == 0,
 		})
-	case 1, 2:
-		return set(pol(), &intent.Policy{Tier: "t", Ingress: w.rules(), Egress: w.rules()})
+	case 1, 2: // a policy comes or changes, perhaps into another sort
+		k, v := pol(), &intent.Policy{Tier: "t", Ingress: w.rules(), Egress: w.rules()}
+		switch w.r.IntN(4) {
+		case 0:
+			v.Untracked = true
+		case 1:
+			v.PreDNAT = true
+		}
+		old, had := w.facts[k].(*intent.Policy)
+		out := set(k, v)
+		if had && sortOf(old) != sortOf(v) {
+			out = append(out, w.relist(set)...)
+		}
+		return out
 	case 3: // a policy goes: the endpoints stop listing it in the same batch
 		k := pol()
 		if _, ok := w.facts[k]; !ok {
 			return nil
 		}
 		delete(w.facts, k)
-		out := []intent.Change{{Key: k}}
-		for ek := range w.facts {
-			if ek.Kind == intent.KindHostEndpoint {
-				out = append(out, set(ek, w.endpoint())...)
-			}
-		}
-		return out
+		return append([]intent.Change{{Key: k}}, w.relist(set)...)
 	case 4, 5:
 		return set(intent.Key{Kind: intent.KindHostEndpoint, Name: fmt.Sprint("h", w.r.IntN(4))}, w.endpoint())
 	case 6:
@@ -144,13 +163,42 @@ func (w *world) step() []intent.Change {
 	}
 }
 
+// relist makes every endpoint list only what there is, each policy in the
+// tiers of its sort.
+func (w *world) relist(set func(intent.Key, intent.Value) []intent.Change) (out []intent.Change) {
+	for k := range w.facts {
+		switch k.Kind {
+		case intent.KindHostEndpoint:
+			out = append(out, set(k, w.endpoint())...)
+		case intent.KindWorkloadEndpoint:
+			out = append(out, set(k, w.workload())...)
+		}
+	}
+	return out
+}
+
+func (w *world) workload() *intent.WorkloadEndpoint {
+	ep := &intent.WorkloadEndpoint{Interface: pick(w.r, "cali1", "cali2", "tap0", "eth0"), Tiers: w.tiers(sortNormal), Profiles: []string{"pr"}}
+	ep.Addrs = []netip.Addr{pick(w.r, netip.MustParseAddr("10.0.1.1"), netip.MustParseAddr("fd00:1::1"))}
+	if w.r.IntN(3) == 0 {
+		ep.AllowedSources = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/16")}
+	}
+	return ep
+}
+
 func (w *world) endpoint() *intent.HostEndpoint {
-	ep := &intent.HostEndpoint{Interface: pick(w.r, "*", "*", "eth0", "eth9", "", "lo"), Tiers: w.tiers(), Profiles: []string{"pr"}}
+	ep := &intent.HostEndpoint{Interface: pick(w.r, "*", "*", "eth0", "eth9", "", "lo", "cali2"), Tiers: w.tiers(sortNormal), Profiles: []string{"pr"}}
 	if ep.Interface == "" {
 		ep.ExpectedIPs = []netip.Addr{netip.MustParseAddr("10.0.0.2")}
 	}
 	if w.r.IntN(2) == 0 {
-		ep.ForwardTiers = w.tiers()
+		ep.ForwardTiers = w.tiers(sortNormal)
+	}
+	if w.r.IntN(2) == 0 {
+		ep.UntrackedTiers = w.tiers(sortUntracked)
+	}
+	if w.r.IntN(2) == 0 {
+		ep.PreDNATTiers = w.tiers(sortPreDNAT)
 	}
 	return ep
 }
@@ -204,12 +252,82 @@ func TestPlanner_PathDoesNotMatter(t *testing.T) {
 	}
 }
 
+// TestPlanner_EveryVerbIsWhereTheKernelTakesIt: what is reached from a hook
+// refuses by an answer, or keeps tracking away, only where that can be; and no
+// two base chains of a hook have one priority.
+func TestPlanner_EveryVerbIsWhereTheKernelTakesIt(t *testing.T) {
+	r := newRand(t)
+	for range 100 {
+		w, first := newWorld(r)
+		s := ruleset.NewState()
+		p := NewPlanner(s)
+		for _, c := range first {
+			p.Note(c)
+		}
+		for range 60 {
+			for _, c := range w.step() {
+				p.Note(c)
+			}
+		}
+		p.Flush()
+		at := map[string]string{}
+		for name, c := range s.Chains {
+			if c.Hook == ruleset.NoHook {
+				continue
+			}
+			place := fmt.Sprint(c.Hook, c.Priority)
+			if at[place] != "" {
+				t.Fatalf("chains %s and %s are both at %s", name, at[place], place)
+			}
+			at[place] = name
+			for reached := range reach(s, name) {
+				for i := range s.Chains[reached].Rules {
+					rule := &s.Chains[reached].Rules[i]
+					early := c.Priority < -200
+					switch v := rule.Action.Verb; {
+					case v == ruleset.Reject && (c.Hook == ruleset.HookPrerouting || c.Hook == ruleset.HookPostrouting || early),
+						v == ruleset.NoTrack && !early,
+						early && (rule.Match.CtState != 0 || rule.Match.DNATed || rule.Match.NotDNATed):
+						t.Fatalf("base chain %s reaches chain %s with rule %s", name, reached, rule)
+					}
+				}
+			}
+		}
+	}
+}
+
+// reach is every chain that packets of a base chain can get to.
+func reach(s *ruleset.State, from string) map[string]bool {
+	seen := map[string]bool{}
+	var visit func(name string)
+	visit = func(name string) {
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		for i := range s.Chains[name].Rules {
+			switch a := &s.Chains[name].Rules[i].Action; a.Verb {
+			case ruleset.Jump, ruleset.Goto:
+				visit(a.Target)
+			case ruleset.DispatchIn, ruleset.DispatchOut:
+				for _, e := range s.Entries[a.Target] {
+					if e.Chain != "" {
+						visit(e.Chain)
+					}
+				}
+			}
+		}
+	}
+	visit(from)
+	return seen
+}
+
 func checkReferences(t *testing.T, s *ruleset.State) {
 	t.Helper()
 	for name, c := range s.Chains {
 		if c.Hook != ruleset.NoHook {
 			last := c.Rules[len(c.Rules)-1]
-			if last.Action.Verb != ruleset.Drop || len((&last).Match.Src) != 0 {
+			if last.Action.Verb != ruleset.Drop || !reflect.DeepEqual(last.Match, ruleset.Match{}) {
 				t.Fatalf("base chain %s does not end in an explicit drop:\n%s", name, c)
 			}
 		}
