@@ -10,22 +10,23 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
 
-// endpoints keeps the host endpoints of this host, with who judges them.
+// endpoints keeps the endpoints of this host, with who judges them. Host
+// endpoints go by their name, workload endpoints by "namespace/name".
 type endpoints struct {
 	host     string
 	policies *policies
 	profiles *profiles
 	byName   map[string]*endpoint
 	dirty    map[string]struct{}
-	// workloads are the interfaces of this host's workload endpoints, which
-	// nobody enforces yet.
-	workloads map[api.Key]string
 }
 
-// endpoint is a host endpoint of this host.
+// endpoint is an endpoint of this host: one of spec and workload is set.
+// Neither: it shall go.
 type endpoint struct {
-	spec *api.HostEndpointSpec // nil: it shall go
-	said *intent.HostEndpoint
+	key      intent.Key
+	spec     *api.HostEndpointSpec
+	workload *intent.WorkloadEndpoint // without tiers
+	said     intent.Value
 	// judged are the policies that judge it, as "tier/Kind(name)".
 	judged []string
 	faults []api.Fault
@@ -34,14 +35,11 @@ type endpoint struct {
 func newEndpoints(host string, pol *policies, pro *profiles) *endpoints {
 	return &endpoints{
 		host: host, policies: pol, profiles: pro,
-		byName: map[string]*endpoint{}, dirty: map[string]struct{}{}, workloads: map[api.Key]string{},
+		byName: map[string]*endpoint{}, dirty: map[string]struct{}{},
 	}
 }
 
 func (e *endpoints) note(ev api.Event) {
-	if ev.Key.Kind == api.KindWorkloadEndpoint {
-		e.noteWorkload(ev)
-	}
 	if ev.Key.Kind != api.KindHostEndpoint {
 		return
 	}
@@ -52,7 +50,7 @@ func (e *endpoints) note(ev api.Event) {
 	}
 	ep := e.byName[name]
 	if ep == nil {
-		ep = &endpoint{}
+		ep = &endpoint{key: intent.Key{Kind: intent.KindHostEndpoint, Name: name}}
 		e.byName[name] = ep
 	}
 	if ep.spec != nil {
@@ -70,25 +68,15 @@ func (e *endpoints) note(ev api.Event) {
 	e.dirty[name] = struct{}{}
 }
 
-// noteWorkload keeps account of the workload endpoints of this host.
-func (e *endpoints) noteWorkload(ev api.Event) {
-	if o, ok := ev.Object.(*api.WorkloadEndpoint); ok && o.Spec.Node == e.host {
-		e.workloads[ev.Key] = o.Spec.InterfaceName
-		return
+// setWorkload takes a workload endpoint that is in force; nil: it no longer is.
+func (e *endpoints) setWorkload(name string, v *intent.WorkloadEndpoint) {
+	ep := e.byName[name]
+	if ep == nil {
+		ep = &endpoint{key: intent.Key{Kind: intent.KindWorkloadEndpoint, Name: name}}
+		e.byName[name] = ep
 	}
-	delete(e.workloads, ev.Key)
-}
-
-// workloadFaults says of each workload endpoint of this host that it is not
-// enforced.
-func (e *endpoints) workloadFaults() (all []api.Fault) {
-	for k, iface := range e.workloads {
-		all = append(all, api.Fault{
-			Object: k.String(), Message: "workload endpoints are not supported yet",
-			Effect: "no policy filters interface " + iface + "; its labels and addresses count in selectors",
-		})
-	}
-	return all
+	ep.workload = v
+	e.dirty[name] = struct{}{}
 }
 
 func (e *endpoints) flush(emit func(intent.Change)) {
@@ -100,38 +88,39 @@ func (e *endpoints) flush(emit func(intent.Change)) {
 	clear(e.policies.touched)
 	for name := range e.dirty {
 		ep := e.byName[name]
-		if ep.spec == nil {
+		if ep.spec == nil && ep.workload == nil {
 			continue // for sweep
 		}
 		delete(e.dirty, name)
 		now := e.value(name, ep)
-		if ep.said != nil && reflect.DeepEqual(ep.said, now) {
+		if reflect.DeepEqual(ep.said, now) {
 			continue
 		}
 		ep.said = now
-		emit(intent.Change{Key: endpointKey(name), Value: now})
+		emit(intent.Change{Key: ep.key, Value: now})
 	}
 }
 
 func (e *endpoints) sweep(emit func(intent.Change)) {
 	for name := range e.dirty {
-		if e.byName[name].said != nil {
-			emit(intent.Change{Key: endpointKey(name)})
+		if ep := e.byName[name]; ep.said != nil {
+			emit(intent.Change{Key: ep.key})
 		}
 		delete(e.byName, name)
 		delete(e.dirty, name)
 	}
 }
 
-func endpointKey(name string) intent.Key {
-	return intent.Key{Kind: intent.KindHostEndpoint, Name: name}
-}
-
 // value works out what is to be said of an endpoint, and on the way what
 // judges it and what is wrong with it.
-func (e *endpoints) value(name string, ep *endpoint) *intent.HostEndpoint {
-	v := &intent.HostEndpoint{Interface: ep.spec.InterfaceName, Profiles: ep.spec.Profiles}
+func (e *endpoints) value(name string, ep *endpoint) intent.Value {
 	ep.judged, ep.faults = nil, nil
+	if ep.workload != nil {
+		v := *ep.workload
+		v.Tiers = e.tiers(name, ep, sortNormal)
+		return &v
+	}
+	v := &intent.HostEndpoint{Interface: ep.spec.InterfaceName, Profiles: ep.spec.Profiles}
 	fault := func(message, effect string) {
 		object := api.Key{Kind: api.KindHostEndpoint, Name: name}.String()
 		ep.faults = append(ep.faults, api.Fault{Object: object, Message: message, Effect: effect})
@@ -147,18 +136,28 @@ func (e *endpoints) value(name string, ep *endpoint) *intent.HostEndpoint {
 	if v.Interface == "" && len(v.ExpectedIPs) == 0 {
 		fault("spec: neither interfaceName nor expectedIPs says which interface it is", "it governs no interface")
 	}
-	for _, j := range e.policies.judgesOf(name) {
-		v.Tiers = append(v.Tiers, j.intent(false))
+	v.UntrackedTiers = e.tiers(name, ep, sortUntracked)
+	v.PreDNATTiers = e.tiers(name, ep, sortPreDNAT)
+	v.Tiers = e.tiers(name, ep, sortNormal)
+	for _, j := range e.policies.judgesOf(name, sortNormal) {
 		if j.forwards() {
 			v.ForwardTiers = append(v.ForwardTiers, j.intent(true))
 		}
+	}
+	return v
+}
+
+// tiers are the tiers of one sort of policy, and notes who judges in them.
+func (e *endpoints) tiers(name string, ep *endpoint, s sort) (tiers []intent.Tier) {
+	for _, j := range e.policies.judgesOf(name, s) {
+		tiers = append(tiers, j.intent(false))
 		for _, p := range j.policies {
 			if !p.staged {
 				ep.judged = append(ep.judged, j.name+"/"+p.key.String())
 			}
 		}
 	}
-	return v
+	return tiers
 }
 
 // forwards reports whether the tier has a policy on forwarded traffic.

@@ -5,6 +5,7 @@ package calc
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -23,6 +24,10 @@ type reader struct {
 	defaults  Config
 	settings  intent.Settings
 	reporting Reporting
+	spoofing  bool // workloadSourceSpoofing Any
+	// source4 and source6 are the sources of routes to workloads; invalid:
+	// none.
+	source4, source6 netip.Addr
 	// bad has the faults of parameters whose strongest value is bad.
 	bad map[string]api.Fault
 	// denySet: nftablesFilterDenyAction was set; iptablesSet: the other was.
@@ -61,7 +66,7 @@ func (r *reader) read(o *api.FelixConfiguration) {
 	}
 	if spec.NftablesFilterDenyAction != "" {
 		r.denySet = true
-		delete(r.bad, "iptablesFilterDenyAction")
+		delete(r.bad, "spec.iptablesFilterDenyAction")
 		word(r, "nftablesFilterDenyAction", spec.NftablesFilterDenyAction, &set.DenyReject, def.DenyReject, readDenyAction)
 	}
 	if spec.DisableConntrackInvalidCheck != nil {
@@ -81,6 +86,51 @@ func (r *reader) read(o *api.FelixConfiguration) {
 	r.number("logActionRateLimitBurst", spec.LogActionRateLimitBurst, &set.LogBurst, def.LogBurst, 0, 9999)
 	r.number("maxIpsetSize", spec.MaxIpsetSize, &set.MaxSetSize, def.MaxSetSize, 1, 1<<31-1)
 	r.readReporting(spec)
+	r.readWorkloads(o)
+}
+
+// AnnotationEstablishedFlows, on a FelixConfiguration, says what becomes of
+// flows that a change of policy no longer allows: Cut (the default) or Keep.
+const AnnotationEstablishedFlows = "ripstop.io/established-flows"
+
+// readWorkloads reads what is about workloads, their routes, and what allowed
+// packets are allowed.
+func (r *reader) readWorkloads(o *api.FelixConfiguration) {
+	spec, set, def := &o.Spec, &r.settings, &r.defaults.Settings
+	word(r, "defaultEndpointToHostAction", spec.DefaultEndpointToHostAction, &set.EndpointToHost, def.EndpointToHost, readToHost)
+	word(r, "workloadSourceSpoofing", spec.WorkloadSourceSpoofing, &r.spoofing, false, either("Any", "Disabled"))
+	flag(&set.AllowVXLANFromWorkloads, spec.AllowVXLANPacketsFromWorkloads)
+	flag(&set.AllowIPIPFromWorkloads, spec.AllowIPIPPacketsFromWorkloads)
+	port, before := int(set.VXLANPort), int(def.VXLANPort)
+	r.number("vxlanPort", spec.VXLANPort, &port, before, 1, 65535)
+	set.VXLANPort = uint16(port)
+	flag(&set.RemoveExternalRoutes, spec.RemoveExternalRoutes)
+	flag(&set.NoRoutes, spec.RouteSyncDisabled)
+	word(r, "ipForwarding", spec.IPForwarding, &set.NoForwarding, def.NoForwarding, either("Disabled", "Enabled"))
+	word(r, "deviceRouteSourceAddress", spec.DeviceRouteSourceAddress, &r.source4, netip.Addr{}, readSource(netip.Addr.Is4, "IPv4"))
+	word(r, "deviceRouteSourceAddressIPv6", spec.DeviceRouteSourceAddressIPv6, &r.source6, netip.Addr{}, readSource(netip.Addr.Is6, "IPv6"))
+	set.DeviceRouteSourceAddrs = nil
+	for _, a := range []netip.Addr{r.source4, r.source6} {
+		if a.IsValid() {
+			set.DeviceRouteSourceAddrs = append(set.DeviceRouteSourceAddrs, a)
+		}
+	}
+	word(r, "iptablesFilterAllowAction", spec.IptablesFilterAllowAction, &set.YieldFilter, def.YieldFilter, either("Return", "Accept"))
+	word(r, "iptablesMangleAllowAction", spec.IptablesMangleAllowAction, &set.YieldMangle, def.YieldMangle, either("Return", "Accept"))
+	var ignored bool // the same for nftables, where it makes no difference
+	word(r, "nftablesFilterAllowAction", spec.NftablesFilterAllowAction, &ignored, false, either("Return", "Accept"))
+	word(r, "nftablesMangleAllowAction", spec.NftablesMangleAllowAction, &ignored, false, either("Return", "Accept"))
+	if text, ok := o.Annotations[AnnotationEstablishedFlows]; ok {
+		keep, err := either("Keep", "Cut")(text)
+		resultAt(r, "metadata.annotations["+AnnotationEstablishedFlows+"]", &set.KeepFlows, keep, def.KeepFlows, err)
+	}
+}
+
+// flag reads a parameter that is set or not.
+func flag(to *bool, v *bool) {
+	if v != nil {
+		*to = *v
+	}
 }
 
 func (r *reader) readReporting(spec *api.FelixConfigurationSpec) {
@@ -96,13 +146,18 @@ func (r *reader) readReporting(spec *api.FelixConfigurationSpec) {
 // result settles a parameter that the object sets: the value, or the default
 // and a fault.
 func result[T any](r *reader, name string, to *T, v, def T, err error) {
+	resultAt(r, "spec."+name, to, v, def, err)
+}
+
+// resultAt is result of what is not in spec too.
+func resultAt[T any](r *reader, path string, to *T, v, def T, err error) {
 	if err == nil {
 		*to = v
-		delete(r.bad, name)
+		delete(r.bad, path)
 		return
 	}
 	*to = def
-	r.bad[name] = api.Fault{Object: r.object, Message: "spec." + name + ": " + err.Error(), Effect: "the default holds"}
+	r.bad[path] = api.Fault{Object: r.object, Message: path + ": " + err.Error(), Effect: "the default holds"}
 }
 
 // word reads a parameter that is a text; an empty one is not set.
@@ -149,22 +204,23 @@ func (r *reader) failsafes(name string, list *[]api.ProtoPort, to *[]intent.Fail
 			out = append(out, f)
 		}
 	}
-	delete(r.bad, name)
+	path := "spec." + name
+	delete(r.bad, path)
 	for i, p := range *list {
 		f, err := readFailsafe(p)
 		if err == nil {
 			add(f)
 			continue
 		}
-		if _, known := r.bad[name]; !known {
-			r.bad[name] = api.Fault{
+		if _, known := r.bad[path]; !known {
+			r.bad[path] = api.Fault{
 				Object:  r.object,
-				Message: fmt.Sprintf("spec.%s[%d]: %v", name, i, err),
+				Message: fmt.Sprintf("%s[%d]: %v", path, i, err),
 				Effect:  "the other entries hold, and so do the default failsafe ports",
 			}
 		}
 	}
-	if _, bad := r.bad[name]; bad {
+	if _, bad := r.bad[path]; bad {
 		for _, f := range def {
 			add(f)
 		}
@@ -196,14 +252,42 @@ func readFailsafe(p api.ProtoPort) (intent.Failsafe, error) {
 // noneWord is how Calico writes an empty value that is meant.
 const noneWord = "none"
 
-func readDenyAction(s string) (reject bool, err error) {
-	switch {
-	case strings.EqualFold(s, "Drop"):
-		return false, nil
-	case strings.EqualFold(s, "Reject"):
-		return true, nil
+var readDenyAction = either("Reject", "Drop")
+
+// either reads one of two words, in any case: true for the first.
+func either(yes, no string) func(string) (bool, error) {
+	return func(s string) (bool, error) {
+		switch {
+		case strings.EqualFold(s, yes):
+			return true, nil
+		case strings.EqualFold(s, no):
+			return false, nil
+		}
+		return false, fmt.Errorf("%q is neither %s nor %s", s, no, yes)
 	}
-	return false, fmt.Errorf("%q is neither Drop nor Reject", s)
+}
+
+func readToHost(s string) (intent.ToHost, error) {
+	for word, v := range map[string]intent.ToHost{"Drop": intent.ToHostDrop, "Return": intent.ToHostReturn, "Accept": intent.ToHostAccept} {
+		if strings.EqualFold(s, word) {
+			return v, nil
+		}
+	}
+	return intent.ToHostDrop, fmt.Errorf("%q is none of Drop, Return and Accept", s)
+}
+
+// readSource reads an address of one family.
+func readSource(ofFamily func(netip.Addr) bool, family string) func(string) (netip.Addr, error) {
+	return func(s string) (netip.Addr, error) {
+		if strings.EqualFold(s, noneWord) {
+			return netip.Addr{}, nil
+		}
+		a, err := netip.ParseAddr(s)
+		if err != nil || !ofFamily(a) || a.Zone() != "" || a.Is4In6() {
+			return netip.Addr{}, fmt.Errorf("%q is not an %s address", s, family)
+		}
+		return a, nil
+	}
 }
 
 var interfaceWord = regexp.MustCompile(`^[a-zA-Z0-9:._+-]{1,15}$`)

@@ -115,6 +115,10 @@ func (g gen) policy() api.PolicySpec {
 	}
 	s.ApplyOnForward = g.IntN(4) == 0
 	s.DoNotTrack = g.IntN(10) == 0
+	s.PreDNAT = g.IntN(10) == 0
+	if g.IntN(20) == 0 {
+		s.PerformanceHints = []string{api.AssumeNeededOnEveryNode}
+	}
 	return s
 }
 
@@ -136,7 +140,11 @@ func (g gen) object() api.Object {
 		return api.Meta{Name: fmt.Sprintf("%s%d", p, n/2), Namespace: fmt.Sprintf("%d", n%2+1), Labels: g.labels()}
 	}
 	profiles := []string{fmt.Sprintf("p%d", g.IntN(4)), pick(g, "kns.1", "p1", api.DefaultAllowProfile)}
-	switch g.IntN(12) {
+	switch g.IntN(16) {
+	case 12:
+		return &api.FelixConfiguration{Meta: api.Meta{Name: pick(g, "default", "node.h")}, Spec: api.FelixConfigurationSpec{
+			WorkloadSourceSpoofing: pick(g, "", "Any", "Disabled"), DefaultEndpointToHostAction: pick(g, "", "Accept"),
+		}}
 	case 0:
 		t := &api.Tier{Meta: api.Meta{Name: pick(g, "default", "t1", "t2")}}
 		o := float64(g.IntN(3))
@@ -161,10 +169,14 @@ func (g gen) object() api.Object {
 			Node: pick(g, "h", "h", "o"), InterfaceName: pick(g, "eth0", "*", ""),
 			ExpectedIPs: g.nets(true), Profiles: profiles[:g.IntN(3)], Ports: g.ports(),
 		}}
-	case 10:
+	case 10, 13, 14:
 		w := &api.WorkloadEndpoint{Meta: in("w"), Spec: api.WorkloadEndpointSpec{
-			Node: "o", IPNetworks: g.nets(true), Profiles: profiles[:g.IntN(3)], ServiceAccountName: pick(g, "", "sa"),
+			Node: pick(g, "h", "h", "o"), InterfaceName: pick(g, "cali1", "cali2", "cali3", "tap1", ""),
+			IPNetworks: g.nets(true), Profiles: profiles[:g.IntN(3)], ServiceAccountName: pick(g, "", "sa"),
 		}}
+		if g.IntN(4) == 0 {
+			w.Spec.AllowSpoofedSourcePrefixes = []string{"10.9.0.0/16"}
+		}
 		for _, p := range g.ports() {
 			w.Spec.Ports = append(w.Spec.Ports, api.WorkloadPort{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
 		}

@@ -7,6 +7,7 @@
 //	Note(event)
 //	   │  intake: last good version of what cannot be read
 //	   ▼  settings   FelixConfiguration, Node
+//	   ▼  workloads  which workload endpoints of this host are in force
 //	   ▼  policies   which select an endpoint of this host ─► rules
 //	   ▼  profiles   which are listed by an endpoint here  ─► rules
 //	   ▼  sets       addresses and named ports of what rules select
@@ -53,6 +54,7 @@ type Config struct {
 type Graph struct {
 	intake    intake
 	settings  *settings
+	workloads *workloads
 	policies  *policies
 	profiles  *profiles
 	sets      *sets
@@ -87,7 +89,8 @@ func New(c Config) *Graph {
 	g.profiles = newProfiles(g.rules)
 	g.policies = newPolicies(c.Host, g.rules)
 	g.endpoints = newEndpoints(c.Host, g.policies, g.profiles)
-	g.steps = []step{g.settings, g.policies, g.profiles, g.sets, g.rules, g.endpoints}
+	g.workloads = newWorkloads(c, g.settings, g.policies, g.profiles, g.endpoints)
+	g.steps = []step{g.settings, g.workloads, g.policies, g.profiles, g.sets, g.rules, g.endpoints}
 	return g
 }
 

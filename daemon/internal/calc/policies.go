@@ -4,6 +4,7 @@ package calc
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -24,8 +25,11 @@ type policies struct {
 	tiers map[string]tier
 	// matcher matches the policies' selectors with the local endpoints.
 	matcher *index.Index[*policy, string]
-	// of has the policies that select each local endpoint, by its name.
-	of map[string]map[*policy]struct{}
+	// of has the policies that select each local endpoint, by its name (of a
+	// workload endpoint "namespace/name"), and local what sort of endpoint
+	// it is.
+	of    map[string]map[*policy]struct{}
+	local map[string]local
 	// dirty are policies whose translation may be out of date.
 	dirty map[*policy]struct{}
 	// touched are endpoints whose list of policies may be out of date. They
@@ -50,9 +54,38 @@ type place struct {
 	ingress, egress bool
 	forward         bool
 	staged          bool
-	// unapplied is the field that keeps the policy from being applied at
-	// all; empty: it is applied.
-	unapplied string
+	sort            sort
+	kept            bool // said even if it judges nothing here
+}
+
+// sort is at which stage a policy judges.
+type sort uint8
+
+const (
+	sortNormal sort = iota
+	sortUntracked
+	sortPreDNAT
+)
+
+// local is what sort of endpoint of this host one is.
+type local uint8
+
+const (
+	localNamed local = iota + 1 // host endpoint
+	localWildcard
+	localWorkload
+)
+
+// judges reports whether policies of a sort have a say about an endpoint.
+func (s sort) judges(l local) bool {
+	switch s {
+	case sortUntracked:
+		return l == localNamed
+	case sortPreDNAT:
+		return l != localWorkload
+	case sortNormal:
+	}
+	return true
 }
 
 // tier is what matters of a Tier.
@@ -68,6 +101,7 @@ func newPolicies(host string, r *rules) *policies {
 		byKey:   map[api.Key]*policy{},
 		tiers:   map[string]tier{},
 		of:      map[string]map[*policy]struct{}{},
+		local:   map[string]local{},
 		dirty:   map[*policy]struct{}{},
 		touched: map[string]struct{}{},
 	}
@@ -113,15 +147,36 @@ func (p *policies) noteTier(ev api.Event) {
 func (p *policies) noteEndpoint(ev api.Event) {
 	name := ev.Key.Name
 	if o, ok := ev.Object.(*api.HostEndpoint); ok && o.Spec.Node == p.host {
-		if p.of[name] == nil {
-			p.of[name] = map[*policy]struct{}{}
+		l := localNamed
+		if o.Spec.InterfaceName == api.AllInterfaces {
+			l = localWildcard
 		}
-		p.matcher.SetItem(name, ownLabels(o.Labels), o.Spec.Profiles)
+		p.setLocal(name, l, ownLabels(o.Labels), o.Spec.Profiles)
 		return
 	}
+	p.deleteLocal(name)
+}
+
+// setLocal takes an endpoint of this host that policies may select.
+func (p *policies) setLocal(name string, l local, labels map[string]string, profiles []string) {
+	if p.of[name] == nil {
+		p.of[name] = map[*policy]struct{}{}
+	}
+	if p.local[name] != l {
+		p.local[name] = l
+		p.touched[name] = struct{}{}
+		for pol := range p.of[name] {
+			p.dirty[pol] = struct{}{}
+		}
+	}
+	p.matcher.SetItem(name, labels, profiles)
+}
+
+func (p *policies) deleteLocal(name string) {
 	if p.of[name] != nil {
 		p.matcher.DeleteItem(name)
 		delete(p.of, name)
+		delete(p.local, name)
 	}
 }
 
@@ -175,14 +230,16 @@ func placeOf(s *api.PolicySpec, staged bool) place {
 		// No types at all: written before types existed, speaks for both.
 		ingress: len(s.Types) == 0 || slices.Contains(s.Types, api.Ingress),
 		egress:  len(s.Types) == 0 || slices.Contains(s.Types, api.Egress),
-		forward: s.ApplyOnForward,
 		staged:  staged,
+		kept:    slices.Contains(s.PerformanceHints, api.AssumeNeededOnEveryNode),
 	}
 	switch {
 	case s.DoNotTrack:
-		at.unapplied = "doNotTrack"
+		at.sort = sortUntracked
 	case s.PreDNAT:
-		at.unapplied = "preDNAT"
+		at.sort, at.egress = sortPreDNAT, false
+	default:
+		at.forward = s.ApplyOnForward
 	}
 	return at
 }
@@ -204,23 +261,25 @@ func (p *policies) matched(pol *policy, endpoint string, selects bool) {
 		}
 		pol.endpoints[endpoint] = struct{}{}
 		p.of[endpoint][pol] = struct{}{}
-		if len(pol.endpoints) == 1 {
+		if len(pol.endpoints) == 1 || pol.sort != sortNormal {
 			p.dirty[pol] = struct{}{}
 		}
 		return
 	}
 	delete(pol.endpoints, endpoint)
 	delete(p.of[endpoint], pol)
+	if len(pol.endpoints) == 0 || pol.sort != sortNormal {
+		p.dirty[pol] = struct{}{}
+	}
 	if len(pol.endpoints) == 0 {
 		pol.endpoints = nil
-		p.dirty[pol] = struct{}{}
 	}
 }
 
 func (p *policies) flush(func(intent.Change)) {
 	for pol := range p.dirty {
 		k := intent.Key{Kind: intent.KindPolicy, Policy: pol.key}
-		if !pol.enforced() {
+		if !p.enforced(pol) {
 			p.rules.unwant(k)
 			continue
 		}
@@ -233,13 +292,27 @@ func (p *policies) flush(func(intent.Change)) {
 // sweep has nothing to take back: rules does it.
 func (p *policies) sweep(func(intent.Change)) {}
 
-// enforced reports whether the policy has a say about an endpoint here.
-func (pol *policy) enforced() bool {
-	return pol.spec != nil && len(pol.endpoints) > 0 && !pol.staged && pol.unapplied == ""
+// enforced reports whether the policy is to be said: it has a say about an
+// endpoint here, or is to be there in any case.
+func (p *policies) enforced(pol *policy) bool {
+	return pol.spec != nil && !pol.staged && (pol.kept || p.hasSay(pol))
+}
+
+// hasSay reports whether the policy selects an endpoint that it may judge.
+func (p *policies) hasSay(pol *policy) bool {
+	for name := range pol.endpoints {
+		if pol.sort.judges(p.local[name]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (pol *policy) translate(t *translator) *intent.Policy {
-	out := &intent.Policy{Tier: pol.tier, ApplyOnForward: pol.forward}
+	out := &intent.Policy{
+		Tier: pol.tier, ApplyOnForward: pol.forward, Kept: pol.kept,
+		Untracked: pol.sort == sortUntracked, PreDNAT: pol.sort == sortPreDNAT,
+	}
 	if pol.ingress {
 		out.Ingress = t.rules("ingress", pol.spec.Ingress)
 	}
@@ -258,12 +331,15 @@ type judges struct {
 	policies []*policy
 }
 
-// judgesOf is who has a say about a local endpoint, in order.
-func (p *policies) judgesOf(endpoint string) []*judges {
+// judgesOf is who of a sort has a say about a local endpoint, in order.
+func (p *policies) judgesOf(endpoint string, s sort) []*judges {
+	if !s.judges(p.local[endpoint]) {
+		return nil
+	}
 	byTier := map[string]*judges{}
 	var all []*judges
 	for pol := range p.of[endpoint] {
-		if pol.unapplied != "" {
+		if pol.sort != s {
 			continue
 		}
 		j := byTier[pol.tier]
@@ -295,23 +371,28 @@ func (p *policies) judgesOf(endpoint string) []*judges {
 func (p *policies) faults() []api.Fault {
 	var all []api.Fault
 	for _, pol := range p.byKey {
-		if len(pol.endpoints) == 0 || pol.staged {
+		if pol.staged {
 			continue
 		}
-		_, ok := p.tiers[pol.tier]
-		switch {
-		case pol.unapplied != "":
-			all = append(all, api.Fault{
-				Object:  pol.key.String(),
-				Message: "spec." + pol.unapplied + ": policies of this sort are not supported yet",
-				Effect:  "the policy is not applied at all: it neither allows nor denies",
-			})
-		case !ok:
-			all = append(all, api.Fault{
-				Object:  pol.key.String(),
-				Message: "spec.tier: tier " + pol.tier + " does not exist",
-				Effect:  "the policy is enforced after all tiers; what no policy decides there is denied",
-			})
+		fault := func(message, effect string) {
+			all = append(all, api.Fault{Object: pol.key.String(), Message: message, Effect: effect})
+		}
+		if pol.sort == sortUntracked {
+			for _, name := range slices.Sorted(maps.Keys(pol.endpoints)) {
+				if p.local[name] == localWildcard {
+					fault("spec.doNotTrack: it selects the wildcard host endpoint "+name, "the policy is ignored there")
+				}
+			}
+		}
+		if !p.hasSay(pol) {
+			continue
+		}
+		if pol.spec.DoNotTrack && pol.spec.PreDNAT {
+			fault("spec.preDNAT: excludes doNotTrack", "the policy is enforced as one with doNotTrack alone")
+		}
+		if _, ok := p.tiers[pol.tier]; !ok {
+			fault("spec.tier: tier "+pol.tier+" does not exist",
+				"the policy is enforced after all tiers; what no policy decides there is denied")
 		}
 	}
 	return all

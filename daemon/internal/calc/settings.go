@@ -46,6 +46,10 @@ func Default(host string) Config {
 			LogPrefix:        "calico-packet",
 			LogBurst:         5,
 			MaxSetSize:       1 << 20,
+
+			EndpointToHost:       intent.ToHostDrop,
+			VXLANPort:            4789,
+			RemoveExternalRoutes: true,
 		},
 		Reporting: Reporting{EndpointDelay: time.Second, Interval: 30 * time.Second, TTL: 90 * time.Second},
 	}
@@ -61,6 +65,7 @@ type settings struct {
 	dirty   bool
 
 	said      *intent.Settings
+	spoofing  bool // workloads may have allowSpoofedSourcePrefixes
 	reporting Reporting
 	noEffect  []string
 	faults    []api.Fault
@@ -103,7 +108,7 @@ func (s *settings) flush(emit func(intent.Change)) {
 	s.noEffect = append(s.noEffect, r.noEffect()...)
 	slices.Sort(s.noEffect)
 	s.noEffect = slices.Compact(s.noEffect)
-	s.reporting = r.reporting
+	s.reporting, s.spoofing = r.reporting, r.spoofing
 	if s.said == nil || !reflect.DeepEqual(*s.said, r.settings) {
 		s.said = &r.settings
 		emit(intent.Change{Key: intent.Key{Kind: intent.KindSettings}, Value: s.said})
@@ -186,6 +191,23 @@ var acted = map[string]bool{
 	"endpointReportingDelay":       true,
 	"reportingInterval":            true,
 	"reportingTTL":                 true,
+
+	"defaultEndpointToHostAction":    true,
+	"workloadSourceSpoofing":         true,
+	"allowVXLANPacketsFromWorkloads": true,
+	"allowIPIPPacketsFromWorkloads":  true,
+	"vxlanPort":                      true,
+	"removeExternalRoutes":           true,
+	"routeSyncDisabled":              true,
+	"ipForwarding":                   true,
+	"deviceRouteSourceAddress":       true,
+	"deviceRouteSourceAddressIPv6":   true,
+	// Base chains of nftables never keep other programs' chains from judging,
+	// so Accept and Return are the same there.
+	"iptablesFilterAllowAction": true,
+	"iptablesMangleAllowAction": true,
+	"nftablesFilterAllowAction": true,
+	"nftablesMangleAllowAction": true,
 }
 
 // noteNoEffect notes what an object changes and nobody acts on.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
 
 // Stats are numbers of things, for metrics, as of the last Flush.
@@ -16,7 +17,7 @@ type Stats struct {
 	// one selects an endpoint of this host.
 	Tiers, Policies, ActivePolicies, Profiles int
 	// HostEndpoints and WorkloadEndpoints are those of all hosts, and
-	// LocalEndpoints those of this host.
+	// LocalEndpoints those of this host that are in force.
 	HostEndpoints, WorkloadEndpoints, LocalEndpoints int
 	NetworkSets                                      int
 	// Sets and Members are what is said to the planners.
@@ -56,11 +57,12 @@ func (g *Graph) Stats() Stats {
 	return s
 }
 
-// Endpoint is a host endpoint of this host as status shows it.
+// Endpoint is an endpoint of this host as status shows it.
 type Endpoint struct {
+	// Name of a workload endpoint is "namespace/name".
 	Name string
-	// Policies judge it, in this order, as "tier/Kind(name)"; the staged ones
-	// and those that are not applied are not in it.
+	// Policies judge it, in this order, as "tier/Kind(name)": doNotTrack,
+	// preDNAT, the others; the staged ones are not in it.
 	Policies []string
 	Profiles []string
 }
@@ -70,8 +72,11 @@ func (g *Graph) Endpoints() []Endpoint {
 	var all []Endpoint
 	for _, name := range slices.Sorted(maps.Keys(g.endpoints.byName)) {
 		ep := g.endpoints.byName[name]
-		if ep.said != nil {
-			all = append(all, Endpoint{Name: name, Policies: ep.judged, Profiles: ep.said.Profiles})
+		switch v := ep.said.(type) {
+		case *intent.HostEndpoint:
+			all = append(all, Endpoint{Name: name, Policies: ep.judged, Profiles: v.Profiles})
+		case *intent.WorkloadEndpoint:
+			all = append(all, Endpoint{Name: name, Policies: ep.judged, Profiles: v.Profiles})
 		}
 	}
 	return all
@@ -92,7 +97,7 @@ func (g *Graph) Faults() []api.Fault {
 	for _, ep := range g.endpoints.byName {
 		all = append(all, ep.faults...)
 	}
-	all = append(all, g.endpoints.workloadFaults()...)
+	all = append(all, g.workloads.faults()...)
 	// Faults of one object stay in the order of its fields.
 	slices.SortStableFunc(all, func(a, b api.Fault) int { return strings.Compare(a.Object, b.Object) })
 	return slices.Compact(all)

@@ -68,6 +68,8 @@ func fits(k intent.Kind, v intent.Value) bool {
 		return k == intent.KindProfile
 	case *intent.HostEndpoint:
 		return k == intent.KindHostEndpoint
+	case *intent.WorkloadEndpoint:
+		return k == intent.KindWorkloadEndpoint
 	}
 	return false
 }
@@ -109,21 +111,36 @@ func (f *Facts) End() error {
 				}
 			}
 		}
+		useProfiles := func(list []string) {
+			for _, p := range list {
+				use(by, intent.Key{Kind: intent.KindProfile, Name: p})
+			}
+		}
+		// useTiers: want is what the policies in them must be.
+		useTiers := func(list []intent.Tier, want intent.Policy) {
+			for _, t := range list {
+				for _, p := range append(append([]api.Key{}, t.Ingress...), t.Egress...) {
+					pol, ok := use(by, intent.Key{Kind: intent.KindPolicy, Policy: p}).(*intent.Policy)
+					if ok && (pol.Untracked != want.Untracked || pol.PreDNAT != want.PreDNAT || want.ApplyOnForward && !pol.ApplyOnForward) {
+						f.errorf("%s lists %s in tiers of another sort", by, p)
+					}
+				}
+			}
+		}
 		switch v := v.(type) {
 		case *intent.Settings:
 			used[k] = true
 		case *intent.HostEndpoint:
 			used[k] = true
-			for _, p := range v.Profiles {
-				use(by, intent.Key{Kind: intent.KindProfile, Name: p})
-			}
-			for _, tiers := range [][]intent.Tier{v.Tiers, v.ForwardTiers} {
-				for _, t := range tiers {
-					for _, p := range append(append([]api.Key{}, t.Ingress...), t.Egress...) {
-						use(by, intent.Key{Kind: intent.KindPolicy, Policy: p})
-					}
-				}
-			}
+			useProfiles(v.Profiles)
+			useTiers(v.Tiers, intent.Policy{})
+			useTiers(v.ForwardTiers, intent.Policy{ApplyOnForward: true})
+			useTiers(v.UntrackedTiers, intent.Policy{Untracked: true})
+			useTiers(v.PreDNATTiers, intent.Policy{PreDNAT: true})
+		case *intent.WorkloadEndpoint:
+			used[k] = true
+			useProfiles(v.Profiles)
+			useTiers(v.Tiers, intent.Policy{})
 		case *intent.Policy:
 			useRules(v.Ingress)
 			useRules(v.Egress)
@@ -136,7 +153,7 @@ func (f *Facts) End() error {
 		}
 	}
 	for k := range f.Now {
-		if !used[k] && !f.typeless(k) {
+		if !used[k] && !f.unlisted(k) {
 			f.errorf("%s is named by nothing", keyText(k))
 		}
 	}
@@ -146,11 +163,11 @@ func (f *Facts) End() error {
 	return err
 }
 
-// typeless: a policy whose types are none of the known ones is listed
-// nowhere, and still there.
-func (f *Facts) typeless(k intent.Key) bool {
+// unlisted: a policy whose types are none of the known ones is listed
+// nowhere, and still there; so is one that is kept in any case.
+func (f *Facts) unlisted(k intent.Key) bool {
 	p, ok := f.Now[k].(*intent.Policy)
-	return ok && p.Ingress == nil && p.Egress == nil
+	return ok && (p.Ingress == nil && p.Egress == nil || p.Kept)
 }
 
 func (f *Facts) checkMember(k intent.Key) {

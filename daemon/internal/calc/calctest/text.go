@@ -31,14 +31,21 @@ func (f *Facts) Text() string {
 			blocks = append(blocks, fmt.Sprintf("%s %s\n%s", keyText(k), v.Selector, strings.Join(list, "")))
 		case *intent.Policy:
 			head := keyText(k) + " tier " + v.Tier
-			if v.ApplyOnForward {
-				head += " forward"
+			for _, w := range []struct {
+				word string
+				is   bool
+			}{{" forward", v.ApplyOnForward}, {" untracked", v.Untracked}, {" preDNAT", v.PreDNAT}, {" kept", v.Kept}} {
+				if w.is {
+					head += w.word
+				}
 			}
 			blocks = append(blocks, head+"\n"+rulesText("ingress", v.Ingress)+rulesText("egress", v.Egress))
 		case *intent.Profile:
 			blocks = append(blocks, keyText(k)+"\n"+rulesText("ingress", v.Ingress)+rulesText("egress", v.Egress))
 		case *intent.HostEndpoint:
 			blocks = append(blocks, endpointText(k, v))
+		case *intent.WorkloadEndpoint:
+			blocks = append(blocks, workloadText(k, v))
 		}
 	}
 	slices.Sort(blocks)
@@ -59,6 +66,8 @@ func keyText(k intent.Key) string {
 		return "profile " + k.Name
 	case intent.KindHostEndpoint:
 		return "endpoint " + k.Name
+	case intent.KindWorkloadEndpoint:
+		return "workload " + k.Name
 	case intent.KindInterface:
 		return "interface " + k.Name
 	}
@@ -90,6 +99,11 @@ func settingsText(s *intent.Settings) string {
 	fmt.Fprintf(&b, "  reject %t, allow invalid %t, largest set %d\n", s.DenyReject, s.AllowInvalid, s.MaxSetSize)
 	fmt.Fprintf(&b, "  exclude %q, workloads %q\n", s.InterfaceExclude, s.WorkloadPrefixes)
 	fmt.Fprintf(&b, "  log %q %d/%s burst %d\n", s.LogPrefix, s.LogRate, s.LogRateUnit, s.LogBurst)
+	fmt.Fprintf(&b, "  to host %s, vxlan %d allowed %t, ipip allowed %t, keep flows %t\n",
+		[...]string{"drop", "return", "accept"}[s.EndpointToHost], s.VXLANPort, s.AllowVXLANFromWorkloads, s.AllowIPIPFromWorkloads, s.KeepFlows)
+	fmt.Fprintf(&b, "  routes: remove others' %t, none %t, no forwarding %t, sources %v\n",
+		s.RemoveExternalRoutes, s.NoRoutes, s.NoForwarding, s.DeviceRouteSourceAddrs)
+	fmt.Fprintf(&b, "  yield filter %t, mangle %t\n", s.YieldFilter, s.YieldMangle)
 	return b.String()
 }
 
@@ -100,27 +114,51 @@ func endpointText(k intent.Key, e *intent.HostEndpoint) string {
 		fmt.Fprintf(&b, " %s", a)
 	}
 	b.WriteString("\n")
-	for _, p := range e.Profiles {
+	b.WriteString(profilesText(e.Profiles) + tiersText("tier", e.Tiers) + tiersText("forward tier", e.ForwardTiers) +
+		tiersText("untracked tier", e.UntrackedTiers) + tiersText("preDNAT tier", e.PreDNATTiers))
+	return b.String()
+}
+
+func workloadText(k intent.Key, e *intent.WorkloadEndpoint) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s interface %q", keyText(k), e.Interface)
+	for _, a := range e.Addrs {
+		fmt.Fprintf(&b, " %s", a)
+	}
+	if e.MAC != [6]byte{} {
+		fmt.Fprintf(&b, " mac %x", e.MAC)
+	}
+	if len(e.AllowedSources) > 0 {
+		fmt.Fprintf(&b, " may send from %v", e.AllowedSources)
+	}
+	b.WriteString("\n" + profilesText(e.Profiles) + tiersText("tier", e.Tiers))
+	return b.String()
+}
+
+func profilesText(list []string) string {
+	var b strings.Builder
+	for _, p := range list {
 		fmt.Fprintf(&b, "  profile %s\n", p)
 	}
-	tiers := func(word string, list []intent.Tier) {
-		for _, t := range list {
-			fmt.Fprintf(&b, "  %s %s", word, t.Name)
-			if t.DefaultPass {
-				b.WriteString(" pass")
-			}
-			b.WriteString("\n")
-			keys := func(word string, list []api.Key) {
-				for _, k := range list {
-					fmt.Fprintf(&b, "    %s %s\n", word, k)
-				}
-			}
-			keys("ingress", t.Ingress)
-			keys("egress", t.Egress)
+	return b.String()
+}
+
+func tiersText(word string, list []intent.Tier) string {
+	var b strings.Builder
+	keys := func(word string, list []api.Key) {
+		for _, k := range list {
+			fmt.Fprintf(&b, "    %s %s\n", word, k)
 		}
 	}
-	tiers("tier", e.Tiers)
-	tiers("forward tier", e.ForwardTiers)
+	for _, t := range list {
+		fmt.Fprintf(&b, "  %s %s", word, t.Name)
+		if t.DefaultPass {
+			b.WriteString(" pass")
+		}
+		b.WriteString("\n")
+		keys("ingress", t.Ingress)
+		keys("egress", t.Egress)
+	}
 	return b.String()
 }
 
