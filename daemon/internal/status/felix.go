@@ -133,7 +133,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 			}
 		}
 		if err == nil && (r.written == nil || !nextEndpoints.IsZero() && !now.Before(nextEndpoints)) {
-			if err = r.endpoints(call); err == nil {
+			if err = r.endpoints(call, s); err == nil {
 				nextEndpoints = time.Time{}
 			}
 		}
@@ -175,27 +175,38 @@ func (r *Reporter) alive(ctx context.Context, s Reporting) error {
 }
 
 // endpoints makes the endpoint keys in the store what the Board says.
-func (r *Reporter) endpoints(ctx context.Context) error {
-	dir := "/calico/felix/v1/host/" + escape(r.host) + "/endpoint/"
+func (r *Reporter) endpoints(ctx context.Context, s Reporting) error {
+	hosts := "/calico/felix/v1/host/" + escape(r.host) + "/endpoint/"
+	workloads := "/calico/felix/v2/" + region(s.Region) + "/host/" + escape(r.host) + "/workload/"
 	want := map[string]string{}
 	r.board.mu.Lock()
 	known := r.board.inSync && r.board.counted
 	for _, e := range r.board.endpoints {
-		want[dir+escape(e.Name)] = `{"status":"` + e.Status + `"}`
+		key := hosts + escape(e.Name)
+		if namespace, name, ok := strings.Cut(e.Name, "/"); ok {
+			if key, ok = workloadKey(namespace, name); !ok {
+				continue
+			}
+			key = workloads + key
+		}
+		want[key] = `{"status":"` + e.Status + `"}`
 	}
 	r.board.mu.Unlock()
 	if !known {
 		return nil // an agent that knows no endpoints yet must not say so
 	}
 	if r.written == nil {
-		there, err := r.store.ListRaw(ctx, dir)
-		if err != nil {
-			return err
+		written := map[string]string{}
+		for _, dir := range []string{hosts, workloads} {
+			there, err := r.store.ListRaw(ctx, dir)
+			if err != nil {
+				return err
+			}
+			for k, v := range there {
+				written[k] = string(v)
+			}
 		}
-		r.written = map[string]string{}
-		for k, v := range there {
-			r.written[k] = string(v)
-		}
+		r.written = written
 	}
 	for _, k := range slices.Sorted(maps.Keys(want)) {
 		if r.written[k] == want[k] {
@@ -216,6 +227,20 @@ func (r *Reporter) endpoints(ctx context.Context) error {
 		delete(r.written, k)
 	}
 	return nil
+}
+
+// workloadKey is the key of a workload endpoint below ".../workload/". Its name
+// is node, orchestrator, workload and endpoint joined by "-", with every "-"
+// inside them doubled. false: it is not such a name.
+func workloadKey(namespace, name string) (string, bool) {
+	parts := strings.Split(strings.ReplaceAll(name, "--", "\x00"), "-")
+	if len(parts) != 4 {
+		return "", false
+	}
+	for i := range parts {
+		parts[i] = strings.ReplaceAll(parts[i], "\x00", "-")
+	}
+	return escape(parts[1]) + "/" + escape(namespace+"/"+parts[2]) + "/endpoint/" + escape(parts[3]), true
 }
 
 func region(name string) string {

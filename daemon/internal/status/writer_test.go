@@ -193,8 +193,12 @@ func endpoints(n int, status string) []api.EndpointState {
 }
 
 func TestReporter_WritesFelixKeys(t *testing.T) {
+	const (
+		workload    = "prod/h1-k8s-web--1-eth0"
+		workloadKey = aliveDir + "workload/k8s/prod%2fweb-1/endpoint/eth0"
+	)
 	synctest.Test(t, func(t *testing.T) {
-		r := &raw{values: map[string]string{endpointDir + "stale": `{"status":"up"}`, endpointDir + "e0": `{"status":"up"}`, "/calico/felix/v1/host/h10/endpoint/x": "y"}, ttls: map[string]time.Duration{}}
+		r := &raw{values: map[string]string{endpointDir + "stale": `{"status":"up"}`, endpointDir + "e0": `{"status":"up"}`, aliveDir + "workload/k8s/prod%2fgone/endpoint/eth0": "x", "/calico/felix/v1/host/h10/endpoint/x": "y"}, ttls: map[string]time.Duration{}}
 		b := NewBoard(Config{Host: "h1"})
 		rep := NewReporter(b, r, nil)
 		stop := begin(t, rep.Run)
@@ -212,14 +216,16 @@ func TestReporter_WritesFelixKeys(t *testing.T) {
 			t.Errorf("status = %s, want it to end in %s", r.values[aliveDir+"status"], want)
 		}
 		b.SetBatch(syncer.Batch{Synced: true})
-		b.SetEndpoints(append(endpoints(1000, "up"), api.EndpointState{Name: "a/b", Status: "error"}))
+		b.SetEndpoints(append(endpoints(1000, "up"), api.EndpointState{Name: workload, Status: "error"}))
 		synctest.Wait() // no time passes: all at once
 		want := map[string]string{}
 		for i := range 1000 {
 			want[endpointDir+fmt.Sprintf("e%d", i)] = `{"status":"up"}`
 		}
-		want[endpointDir+"a%2fb"] = `{"status":"error"}`
+		want[workloadKey] = `{"status":"error"}`
 		got, _ := r.ListRaw(context.Background(), endpointDir)
+		workloads, _ := r.ListRaw(context.Background(), aliveDir+"workload/")
+		maps.Copy(got, workloads)
 		text := map[string]string{}
 		for k, v := range got {
 			text[k] = string(v)
@@ -231,9 +237,9 @@ func TestReporter_WritesFelixKeys(t *testing.T) {
 			t.Error("a key that was right already was written")
 		}
 		r.forget()
-		b.SetEndpoints(append(endpoints(999, "up"), api.EndpointState{Name: "a/b", Status: "down"}))
+		b.SetEndpoints(append(endpoints(999, "up"), api.EndpointState{Name: workload, Status: "down"}))
 		synctest.Wait()
-		if !slices.Equal(r.writes, []string{endpointDir + "a%2fb", "-" + endpointDir + "e999"}) {
+		if !slices.Equal(r.writes, []string{workloadKey, "-" + endpointDir + "e999"}) {
 			t.Errorf("writes for one change and one removal = %q", r.writes)
 		}
 		r.forget()

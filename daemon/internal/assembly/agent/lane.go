@@ -227,7 +227,7 @@ func (l *lane) showEndpoints() {
 		down := slices.DeleteFunc(slices.Clone(ifaces), func(i string) bool { return l.interfaces[i] != nil && l.interfaces[i].Up })
 		switch {
 		case !governs:
-			s.Status, s.Message = "error", "governs no interface: none has an expected address, or another endpoint claims it"
+			s.Status, s.Message = "error", "governs no interface: none has an expected address, another endpoint claims it, or it is a workload's"
 		case len(missing) > 0:
 			s.Status, s.Message = "error", "there is no interface "+strings.Join(missing, ", ")+" yet; it is guarded already"
 		case len(down) > 0:

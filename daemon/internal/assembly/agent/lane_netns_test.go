@@ -12,7 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
@@ -157,5 +160,49 @@ func TestNetnsLane_HalfAPlanReachesNobody(t *testing.T) {
 		if !strings.Contains(got, want) || l.applied != 9 {
 			t.Errorf("after the plan was whole (revision %d):\n%s\nwant %q in it", l.applied, got, want)
 		}
+	}
+}
+
+// TestNetnsLane_StatusShowsWorkloads: with the interface, up or not yet there,
+// and with who judges them; a host endpoint on a workload's interface governs
+// nothing.
+func TestNetnsLane_StatusShowsWorkloads(t *testing.T) {
+	ns := netnstest.New(t)
+	var l *lane
+	ns.MustDo(func() (err error) {
+		board := status.NewBoard(status.Config{Host: "h1"})
+		l, err = newLane(config.Config{Node: "h1"}, slog.New(slog.DiscardHandler), board)
+		return err
+	})
+	defer l.filter.Close()
+	workload := func(iface string) *intent.WorkloadEndpoint {
+		return &intent.WorkloadEndpoint{Interface: iface, Addrs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}
+	}
+	l.picture([]intent.Change{
+		{Key: intent.Key{Kind: intent.KindSettings}, Value: &intent.Settings{WorkloadPrefixes: []string{"cali"}}},
+		{Key: intent.Key{Kind: intent.KindWorkloadEndpoint, Name: "prod/a"}, Value: workload("cali1")},
+		{Key: intent.Key{Kind: intent.KindWorkloadEndpoint, Name: "prod/b"}, Value: workload("cali2")},
+		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: "cali1"}},
+	}, 1)
+	l.noteLinks(map[string]intent.Interface{"lo": {Up: true}, "cali1": {Up: true}})
+	l.setEndpoints([]calc.Endpoint{
+		{Name: "h"},
+		{Name: "prod/a", Policies: []string{"default/NetworkPolicy(prod/p)"}, Profiles: []string{"kns.prod"}},
+		{Name: "prod/b"},
+	})
+	if err := l.plan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	got := l.board.Status().Status.Endpoints
+	for i := range got {
+		got[i].Message = ""
+	}
+	want := []api.EndpointState{
+		{Name: "h", Status: "error"},
+		{Name: "prod/a", Interfaces: []string{"cali1"}, Status: "up", Policies: []string{"default/NetworkPolicy(prod/p)"}, Profiles: []string{"kns.prod"}},
+		{Name: "prod/b", Interfaces: []string{"cali2"}, Status: "error"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("endpoints on the board (-want +got):\n%s", diff)
 	}
 }
