@@ -105,6 +105,65 @@ func (s Suite) conntrack(t *testing.T) {
 	}
 }
 
+// noTrack: what tracking is kept away from is untracked ever after, in either
+// direction, makes no connection and belongs to none.
+func (s Suite) noTrack(t *testing.T) {
+	b := s.bench(t, Options{Owner: true})
+	port := func(m ruleset.Match, p uint16) ruleset.Match {
+		m.Protocol, m.DstPorts = netnstest.UDP, []ruleset.PortRange{{Min: p, Max: p}}
+		return m
+	}
+	raw := func(h ruleset.Hook) *ruleset.Chain {
+		c := base(h, accept, ruleset.Rule{Match: port(ruleset.Match{}, 53), Action: ruleset.Action{Verb: ruleset.NoTrack}})
+		c.Priority = rawPriority
+		return c
+	}
+	b.Want(ChainID("raw-in"), raw(ruleset.HookPrerouting))
+	b.Want(ChainID("raw-out"), raw(ruleset.HookOutput))
+	untracked := ruleset.Match{CtState: ruleset.CtUntracked}
+	b.Want(ChainID("in"), base(ruleset.HookInput, drop, ruleset.Rule{Match: port(untracked, 53), Action: accept},
+		ruleset.Rule{Match: ruleset.Match{CtState: ruleset.CtEstablished}, Action: accept}))
+	b.Want(ChainID("out"), base(ruleset.HookOutput, drop, ruleset.Rule{Match: port(untracked, 53), Action: accept},
+		ruleset.Rule{Match: port(ruleset.Match{CtState: ruleset.CtNew}, 54), Action: accept}))
+	b.reconcile()
+	for _, f := range families {
+		w := worlds[f]
+		udp := func(src, dst netip.Addr, sport, dport uint16) netnstest.Packet {
+			return netnstest.Packet{Src: src, Dst: dst, Protocol: netnstest.UDP, SrcPort: sport, DstPort: dport}
+		}
+		b.check(toHost, udp(w.near[0], w.host[0], 1000, 53))
+		b.check(toHost, udp(w.near[0], w.host[0], 1000, 54))
+		b.check(fromHost, udp(w.host[0], w.near[0], 1001, 53))
+		b.check(fromHost, udp(w.host[0], w.near[0], 1001, 54))
+		if b.send(toHost, udp(w.near[0], w.host[0], 53, 1001)) {
+			t.Errorf("%v: the answer to an untracked packet is taken for one of a connection", f)
+		}
+		if !b.send(toHost, udp(w.near[0], w.host[0], 54, 1001)) {
+			t.Errorf("%v: the answer to a tracked packet is dropped", f)
+		}
+	}
+}
+
+// prefixes: interfaces by the beginning of their names, and packets without
+// that interface.
+func (s Suite) prefixes(t *testing.T) {
+	for _, prefix := range prefixes {
+		b := s.bench(t, Options{Owner: true})
+		for i, m := range []ruleset.Match{{InPrefix: prefix}, {OutPrefix: prefix}} {
+			b.Want(ChainID(fmt.Sprint("input", i)), &ruleset.Chain{Hook: ruleset.HookInput, Priority: i, Rules: []ruleset.Rule{{Match: m, Action: drop}, {Action: accept}}})
+			b.Want(ChainID(fmt.Sprint("output", i)), &ruleset.Chain{Hook: ruleset.HookOutput, Priority: i, Rules: []ruleset.Rule{{Match: m, Action: drop}, {Action: accept}}})
+		}
+		b.Want(ChainID("forward"), base(ruleset.HookForward, accept, ruleset.Rule{Match: ruleset.Match{InPrefix: prefix, OutPrefix: "rstun1"}, Action: drop}))
+		b.reconcile()
+		for _, f := range families {
+			w := worlds[f]
+			b.check(toHost, netnstest.Packet{Src: w.near[0], Dst: w.host[0], Protocol: netnstest.TCP, SrcPort: 1, DstPort: 80})
+			b.check(fromHost, netnstest.Packet{Src: w.host[0], Dst: w.near[0], Protocol: netnstest.TCP, SrcPort: 1, DstPort: 80})
+			b.check(through, netnstest.Packet{Src: w.near[0], Dst: w.far[0], Protocol: netnstest.TCP, SrcPort: 1, DstPort: 80})
+		}
+	}
+}
+
 // overlaps: covers come and go, also of everything, with one member changed
 // at a time and in any order.
 func (s Suite) overlaps(t *testing.T) {

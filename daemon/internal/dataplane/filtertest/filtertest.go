@@ -73,6 +73,8 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("OrderOfWishes", s.order)
 	t.Run("Hooks", s.hooks)
 	t.Run("Conntrack", s.conntrack)
+	t.Run("NoTrack", s.noTrack)
+	t.Run("Prefixes", s.prefixes)
 	t.Run("OverlappingMembers", s.overlaps)
 	t.Run("Adoption", s.adoption)
 	t.Run("Broken", s.broken)
@@ -247,8 +249,13 @@ func (b *bench) eval(way path, p netnstest.Packet) bool {
 	at := func(in, out string, hooks ...ruleset.Hook) bool {
 		q.In, q.Out = in, out
 		for _, h := range hooks {
-			if v, _ := b.state.Eval(h, q); v != ruleset.Accepted {
+			v, t := b.state.Eval(h, q)
+			if v != ruleset.Accepted {
 				return false
+			}
+			q.Mark = t.Mark
+			if t.NoTrack {
+				q.State = ruleset.CtUntracked
 			}
 		}
 		return true

@@ -59,6 +59,9 @@ var (
 	families = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
 )
 
+// prefixes are the beginnings of the interfaces' names, and no beginnings.
+var prefixes = []string{"r", "rstun", "rstun0", "rstun1", "rstun00", "stun0", "x"}
+
 func one[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
 // some returns up to n elements of list, with repetition.
@@ -74,7 +77,13 @@ func some[T any](r *rand.Rand, list []T, n int) []T {
 type generator struct {
 	r     *rand.Rand
 	hooks []ruleset.Hook
+	// early: the chain stands before connection tracking. What it says of
+	// NoTrack is looked at by a chain behind it, watch.
+	early bool
 }
+
+// rawPriority is before connection tracking, which begins at -200.
+const rawPriority = -300
 
 const nChains, nSets, nPortSets = 5, 3, 2
 
@@ -112,6 +121,9 @@ func (g *generator) member() ruleset.ID {
 // chain is a random chain; number i may go to those above i.
 func (g *generator) chain(i int, hook ruleset.Hook) *ruleset.Chain {
 	c := &ruleset.Chain{Hook: hook}
+	if hook != ruleset.NoHook && g.early {
+		c.Priority = rawPriority
+	}
 	for range g.r.IntN(6) {
 		r := ruleset.Rule{Match: g.match(), Action: g.action(i, hook)}
 		r.Counter = g.r.IntN(2) == 0
@@ -128,7 +140,10 @@ func (g *generator) chain(i int, hook ruleset.Hook) *ruleset.Chain {
 
 func (g *generator) action(i int, hook ruleset.Hook) ruleset.Action {
 	verbs := []ruleset.Verb{ruleset.Accept, ruleset.Accept, ruleset.Drop, ruleset.Drop, ruleset.Return, ruleset.SetMark, ruleset.Log}
-	if g.hooks[0] != ruleset.HookPostrouting { // the kernel refuses to answer from there
+	switch {
+	case g.early: // there is nothing to answer from yet
+		verbs = append(verbs, ruleset.NoTrack, ruleset.NoTrack)
+	case g.hooks[0] != ruleset.HookPostrouting: // the kernel refuses to answer from there
 		verbs = append(verbs, ruleset.Reject)
 	}
 	if i+1 < nChains {
@@ -172,12 +187,20 @@ func (g *generator) match() ruleset.Match {
 	if pick(8) {
 		m.OutInterface = one(r, []string{"rstun0", "rstun1", "nope"})
 	}
-	m.FromHost = pick(12)
-	if pick(6) {
-		m.CtState = ruleset.CtState(1 + r.IntN(31))
+	if pick(10) {
+		m.InPrefix = one(r, prefixes)
 	}
-	m.DNATed = pick(20)
-	m.NotDNATed = pick(10)
+	if pick(10) {
+		m.OutPrefix = one(r, prefixes)
+	}
+	m.FromHost = pick(12)
+	if !g.early {
+		if pick(6) {
+			m.CtState = ruleset.CtState(1 + r.IntN(31))
+		}
+		m.DNATed = pick(20)
+		m.NotDNATed = pick(10)
+	}
 	if pick(8) {
 		m.MarkMask = one(r, []uint32{0x10, 0x30, 0xffffffff})
 		m.Mark = one(r, []uint32{0, 0x10})
@@ -280,9 +303,22 @@ func (g *generator) start(b *bench) {
 		}
 		b.Want(ChainID(fmt.Sprintf("c%d", i)), g.chain(i, hook))
 	}
+	if g.early {
+		b.Want(ChainID("watch"), g.watch())
+	}
 	for range 4 {
 		g.change(b)
 	}
+}
+
+// watch drops, behind connection tracking, some of what is or is not tracked.
+func (g *generator) watch() *ruleset.Chain {
+	hook := g.hooks[0]
+	if hook == ruleset.HookPrerouting && g.r.IntN(2) == 0 {
+		hook = ruleset.HookInput
+	}
+	state := one(g.r, []ruleset.CtState{ruleset.CtUntracked, ruleset.CtNew, ruleset.CtInvalid})
+	return base(hook, accept, ruleset.Rule{Match: ruleset.Match{CtState: state}, Action: drop})
 }
 
 // packet is a random packet for a way.
@@ -328,8 +364,11 @@ func (s Suite) randomStates(t *testing.T) {
 		steps = 20
 	}
 	total := 0
-	for _, hook := range []ruleset.Hook{ruleset.HookInput, ruleset.HookForward, ruleset.HookOutput, ruleset.HookPostrouting, ruleset.HookPrerouting} {
-		g := &generator{r: Rand(t), hooks: []ruleset.Hook{hook}}
+	for i, hook := range []ruleset.Hook{
+		ruleset.HookInput, ruleset.HookForward, ruleset.HookOutput, ruleset.HookPostrouting, ruleset.HookPrerouting,
+		ruleset.HookPrerouting, ruleset.HookOutput,
+	} {
+		g := &generator{r: Rand(t), hooks: []ruleset.Hook{hook}, early: i >= 5}
 		b := s.bench(t, Options{Owner: true})
 		g.start(b)
 		for range steps {
@@ -340,6 +379,9 @@ func (s Suite) randomStates(t *testing.T) {
 			}
 			for range 1 + g.r.IntN(4) {
 				g.change(b)
+			}
+			if g.early && g.r.IntN(3) == 0 {
+				b.Want(ChainID("watch"), g.watch())
 			}
 			if g.r.IntN(20) == 0 {
 				b.be.Resync()
