@@ -3,6 +3,7 @@
 package calc_test
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -11,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	diff "github.com/google/go-cmp/cmp"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/calc/calctest"
@@ -223,13 +224,13 @@ func TestRandom_EqualsARebuild(t *testing.T) {
 				t.Fatalf("run %d: %v\nafter\n%s", run, err, strings.Join(log, "\n"))
 			}
 			g2, want := fresh(t, now)
-			if d := cmp.Diff(strings.Split(want.Text(), "\n"), strings.Split(facts.Text(), "\n")); d != "" {
+			if d := diff.Diff(strings.Split(want.Text(), "\n"), strings.Split(facts.Text(), "\n")); d != "" {
 				t.Fatalf("run %d: (-fresh +got)\n%s\nafter\n%s", run, d, strings.Join(log, "\n"))
 			}
-			if d := cmp.Diff(g2.Faults(), graph.Faults()); d != "" {
+			if d := diff.Diff(g2.Faults(), graph.Faults()); d != "" {
 				t.Fatalf("run %d: faults: (-fresh +got)\n%s", run, d)
 			}
-			if d := cmp.Diff(g2.Stats(), graph.Stats()); d != "" {
+			if d := diff.Diff(g2.Stats(), graph.Stats()); d != "" {
 				t.Fatalf("run %d: stats: (-fresh +got)\n%s", run, d)
 			}
 			members += checkMembers(t, facts, now)
@@ -281,12 +282,23 @@ func checkMembers(t *testing.T, f *calctest.Facts, now map[api.Key]api.Object) (
 			}
 		}
 		slices.Sort(got[k.Name])
-		if d := cmp.Diff(slices.Sorted(maps.Keys(want)), got[k.Name]); d != "" {
+		if d := diff.Diff(slices.Sorted(maps.Keys(want)), got[k.Name]); d != "" {
 			t.Fatalf("set %s %s: (-want +got)\n%s", k.Name, set.Selector, d)
 		}
 		compared += len(want)
 	}
 	return compared
+}
+
+// spoofing tells whether workloads of this host may have further sources.
+func spoofing(now map[api.Key]api.Object) bool {
+	says := ""
+	for _, name := range []string{"default", "node.h"} {
+		if o, ok := now[api.Key{Kind: api.KindFelixConfiguration, Name: name}].(*api.FelixConfiguration); ok {
+			says = cmp.Or(o.Spec.WorkloadSourceSpoofing, says)
+		}
+	}
+	return says == "Any"
 }
 
 // contribution is the labels of a resource with all it inherits, and what it
@@ -304,6 +316,9 @@ func contribution(o api.Object, now map[api.Key]api.Object) (labels map[string]s
 		own, texts, profiles = o.Labels, o.Spec.Nets, []string{"kns." + o.Namespace}
 		labels["projectcalico.org/namespace"] = o.Namespace
 	case *api.WorkloadEndpoint:
+		if o.Spec.Node == "h" && len(o.Spec.AllowSpoofedSourcePrefixes) > 0 && !spoofing(now) {
+			return nil, nil, nil // refused
+		}
 		own, texts, profiles = o.Labels, o.Spec.IPNetworks, o.Spec.Profiles
 		labels["projectcalico.org/namespace"] = o.Namespace
 		if o.Spec.ServiceAccountName != "" {

@@ -82,14 +82,14 @@ func New(c Config) *Graph {
 	g := &Graph{
 		intake:   newIntake(),
 		settings: newSettings(c),
-		sets:     newSets(),
+		sets:     newSets(c.Host),
 		at:       map[api.Key]int{},
 	}
 	g.rules = newRules(g.sets)
 	g.profiles = newProfiles(g.rules)
 	g.policies = newPolicies(c.Host, g.rules)
 	g.endpoints = newEndpoints(c.Host, g.policies, g.profiles)
-	g.workloads = newWorkloads(c, g.settings, g.policies, g.profiles, g.endpoints)
+	g.workloads = newWorkloads(c, g)
 	g.steps = []step{g.settings, g.workloads, g.policies, g.profiles, g.sets, g.rules, g.endpoints}
 	return g
 }

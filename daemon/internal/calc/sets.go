@@ -19,6 +19,7 @@ import (
 // from network sets; an address that several of them have stays until the
 // last of them goes.
 type sets struct {
+	host  string
 	byID  map[string]*set
 	items map[api.Key]*item
 	// bad are the network sets with nets that cannot be read.
@@ -53,8 +54,9 @@ type port struct {
 	number   uint16
 }
 
-func newSets() *sets {
+func newSets(host string) *sets {
 	s := &sets{
+		host:  host,
 		byID:  map[string]*set{},
 		items: map[api.Key]*item{},
 		bad:   map[api.Key]api.Fault{},
@@ -88,7 +90,12 @@ func (s *sets) note(ev api.Event) {
 	switch ev.Key.Kind {
 	case api.KindProfile:
 		inherit(s.matcher, ev)
-	case api.KindHostEndpoint, api.KindWorkloadEndpoint, api.KindNetworkSet, api.KindGlobalNetworkSet:
+	case api.KindWorkloadEndpoint:
+		// Of those of this host step workloads tells which count.
+		if o, ok := ev.Object.(*api.WorkloadEndpoint); !ok || o.Spec.Node != s.host {
+			s.noteItem(ev)
+		}
+	case api.KindHostEndpoint, api.KindNetworkSet, api.KindGlobalNetworkSet:
 		s.noteItem(ev)
 	}
 }
@@ -149,6 +156,9 @@ func newItem(o api.Object) (it *item, labels map[string]string, parents []string
 		return it, ownLabels(o.Labels), o.Spec.Profiles
 	case *api.WorkloadEndpoint:
 		it = &item{nets: readNets(o.Spec.IPNetworks)}
+		if !slices.ContainsFunc(it.nets, netip.Prefix.IsSingleIP) {
+			return nil, nil, nil // without an address it is as if it were not there
+		}
 		for _, p := range o.Spec.Ports {
 			it.addPort(p.Name, p.Protocol, p.Port)
 		}

@@ -21,6 +21,7 @@ import (
 type workloads struct {
 	host      string
 	settings  *settings
+	sets      *sets
 	policies  *policies
 	profiles  *profiles
 	endpoints *endpoints
@@ -41,12 +42,14 @@ type workload struct {
 	// force is what is in force; nil: it is not.
 	force  *intent.WorkloadEndpoint
 	listed []string // profiles
-	faults []api.Fault
+	// refused: selectors do not stand for it either.
+	refused bool
+	faults  []api.Fault
 }
 
-func newWorkloads(c Config, s *settings, pol *policies, pro *profiles, e *endpoints) *workloads {
+func newWorkloads(c Config, g *Graph) *workloads {
 	return &workloads{
-		host: c.Host, settings: s, policies: pol, profiles: pro, endpoints: e,
+		host: c.Host, settings: g.settings, sets: g.sets, policies: g.policies, profiles: g.profiles, endpoints: g.endpoints,
 		byKey: map[api.Key]*workload{}, claims: map[string]map[api.Key]struct{}{}, dirty: map[api.Key]struct{}{},
 	}
 }
@@ -87,7 +90,7 @@ func (w *workloads) flush(func(intent.Change)) {
 			contested[ep.sound.Interface] = struct{}{}
 			delete(w.claims[ep.sound.Interface], k)
 		}
-		ep.sound, ep.faults = nil, nil
+		ep.sound, ep.refused, ep.faults = nil, false, nil
 		if ep.object != nil {
 			ep.read(k, w.spoofing)
 		}
@@ -144,8 +147,13 @@ func (w *workloads) settle(k api.Key, ep *workload) {
 		ep.force = now
 		w.endpoints.setWorkload(name, now)
 	}
-	if ep.object == nil {
+	switch { // of one that has gone sets has heard
+	case ep.object == nil:
 		delete(w.byKey, k)
+	case ep.refused:
+		w.sets.noteItem(api.Event{Key: k})
+	default:
+		w.sets.noteItem(api.Event{Key: k, Object: ep.object})
 	}
 }
 
@@ -199,12 +207,13 @@ func (ep *workload) read(k api.Key, spoofing bool) {
 			fault(effectWithout, "spec.mac: %q is not a link address", spec.MAC)
 		}
 	}
+	ep.refused = len(spec.AllowSpoofedSourcePrefixes) > 0 && !spoofing
 	switch {
 	case v.Interface == "" || v.Interface == "lo" || v.Interface == api.AllInterfaces:
 		fault(effectUnguarded, "spec.interfaceName: %q is no interface of a workload", v.Interface)
 	case len(v.Addrs) == 0:
 		fault(effectUnguarded, "spec.ipNetworks: there is no address")
-	case len(spec.AllowSpoofedSourcePrefixes) > 0 && !spoofing:
+	case ep.refused:
 		fault(effectUnguarded, "spec.allowSpoofedSourcePrefixes: needs workloadSourceSpoofing Any in FelixConfiguration")
 	default:
 		ep.sound = v

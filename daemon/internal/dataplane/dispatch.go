@@ -24,10 +24,10 @@ const loopback = "lo"
 // several). A host endpoint claims the interface it names, likewise, or,
 // naming none, those that hold one of its expectedIPs, bar loopback: an
 // address of the host that is kept there is not reached by way of it. Of
-// several claims the lowest name wins; workloads' interfaces, those with a
-// workload's prefix too, cannot be claimed. A wildcard endpoint (the lowest
-// name of several) takes the interfaces that nobody claims, bar loopback,
-// excluded and workloads' interfaces.
+// several claims the lowest name wins, and governs the interface unless a
+// workload endpoint does; then only its untracked egress policy counts. A
+// wildcard endpoint (the lowest name of several) takes the interfaces that
+// nobody claims, bar loopback, excluded and workloads' interfaces.
 func (p *Planner) resolve() {
 	taken := map[string]string{}
 	for name, ep := range p.workloads {
@@ -38,7 +38,7 @@ func (p *Planner) resolve() {
 	p.taken = taken
 	claims := map[string]string{}
 	claim := func(iface, endpoint string) {
-		if have, ok := claims[iface]; (!ok || endpoint < have) && !p.isWorkload(iface) {
+		if have, ok := claims[iface]; !ok || endpoint < have {
 			claims[iface] = endpoint
 		}
 	}
@@ -60,6 +60,13 @@ func (p *Planner) resolve() {
 		}
 	}
 
+	beside := map[string]string{}
+	for iface := range taken {
+		if ep, ok := claims[iface]; ok {
+			beside[iface] = ep
+			delete(claims, iface)
+		}
+	}
 	governed := map[string][]string{}
 	for _, by := range []map[string]string{taken, claims} {
 		for _, iface := range slices.Sorted(maps.Keys(by)) {
@@ -82,15 +89,32 @@ func (p *Planner) resolve() {
 			}
 		}
 	}
-	for _, names := range []map[string][]string{p.governed, governed} {
-		for name := range names {
-			_, was := p.governed[name]
-			if _, is := governed[name]; was != is {
-				p.dirtyEndpoints[name] = true
-			}
+	for name := range p.endpoints {
+		p.noteMoved(name, governed, beside)
+	}
+	for name := range p.workloads {
+		p.noteMoved(name, governed, beside)
+	}
+	p.claims, p.beside, p.exempt, p.wildcard, p.governed = claims, beside, exempt, wildcard, governed
+}
+
+// noteMoved has an endpoint planned again that governs something for the first
+// or no longer.
+func (p *Planner) noteMoved(name string, governed map[string][]string, beside map[string]string) {
+	_, was := p.governed[name]
+	_, is := governed[name]
+	if was != is || holds(p.beside, name) != holds(beside, name) {
+		p.dirtyEndpoints[name] = true
+	}
+}
+
+func holds(m map[string]string, value string) bool {
+	for _, v := range m {
+		if v == value {
+			return true
 		}
 	}
-	p.claims, p.exempt, p.wildcard, p.governed = claims, exempt, wildcard, governed
+	return false
 }
 
 func holdsOneOf(i *intent.Interface, addrs []netip.Addr) bool {
@@ -189,10 +213,18 @@ func (p *Planner) hostEntries(pl *place, suffix string) map[string]ruleset.Entry
 		switch pl.dispatch {
 		case mapRawIn:
 			entries[iface] = ruleset.Entry{Chain: prefixSource + name}
+		case mapRawOut:
+			if chain := pl.prefix + p.beside[iface]; p.hasChain(chain) {
+				entries[iface] = ruleset.Entry{Chain: chain}
+			}
 		case mapIn:
 			entries[iface] = ruleset.Entry{Chain: chainToHost}
-		case mapOut: // the host may always reach its own workloads
-			entries[iface] = ruleset.Entry{}
+		case mapOut:
+			entries[iface] = ruleset.Entry{Chain: chainToWorkload}
+		default: // the wildcard endpoint's, if that is for it
+			if p.isExcluded(iface) {
+				entries[iface] = ruleset.Entry{}
+			}
 		}
 	}
 	return entries

@@ -122,14 +122,14 @@ func (p *Planner) planEndpoints() {
 	for name := range p.dirtyEndpoints {
 		s := p.subject(name)
 		p.noteLists(name, s)
-		if _, ok := p.governed[name]; !ok {
-			s = nil
-		}
+		_, governs := p.governed[name]
 		for i := range hostPlaces {
-			p.planEndpoint(name, s, &hostPlaces[i], s != nil && s.host != nil)
+			pl := &hostPlaces[i]
+			there := governs || pl.dispatch == mapRawOut && holds(p.beside, name)
+			p.planEndpoint(name, s, pl, s != nil && s.host != nil && there)
 		}
 		for i := range workloadPlaces {
-			p.planEndpoint(name, s, &workloadPlaces[i], s != nil && s.workload != nil)
+			p.planEndpoint(name, s, &workloadPlaces[i], s != nil && s.workload != nil && governs)
 		}
 	}
 	clear(p.dirtyEndpoints)

@@ -71,7 +71,8 @@ type Planner struct {
 	dirtyDispatch  bool // which endpoint governs which interface
 
 	taken    map[string]string                   // interface → workload endpoint that governs it
-	claims   map[string]string                   // interface → host endpoint that claims it
+	claims   map[string]string                   // interface → host endpoint that governs it
+	beside   map[string]string                   // the same of those that are taken
 	exempt   map[string]bool                     // other interfaces no wildcard governs
 	wildcard string                              // the wildcard endpoint, if any
 	entries  map[string]map[string]ruleset.Entry // dispatch map → its entries
@@ -101,6 +102,7 @@ func NewPlanner(out Out) *Planner {
 		dirtyAll:       true,
 		taken:          map[string]string{},
 		claims:         map[string]string{},
+		beside:         map[string]string{},
 		exempt:         map[string]bool{},
 		entries:        map[string]map[string]ruleset.Entry{},
 		governed:       map[string][]string{},
