@@ -40,6 +40,7 @@ func newWorkload(x *api.WorkloadEndpoint, inherited map[string]map[string]string
 // workloadMember is what selectors see of a workload endpoint.
 func workloadMember(x *api.WorkloadEndpoint, inherited map[string]map[string]string) *member {
 	m := &member{key: x.Key(), labels: ownLabels(x.Labels), nets: lenientNets(x.Spec.IPNetworks)}
+	m.nets = slices.DeleteFunc(m.nets, func(n netip.Prefix) bool { return !n.IsSingleIP() })
 	m.labels[api.LabelNamespace] = x.Namespace
 	if x.Spec.Orchestrator != "" {
 		m.labels[api.LabelOrchestrator] = x.Spec.Orchestrator
