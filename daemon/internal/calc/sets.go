@@ -155,10 +155,8 @@ func newItem(o api.Object) (it *item, labels map[string]string, parents []string
 		}
 		return it, ownLabels(o.Labels), o.Spec.Profiles
 	case *api.WorkloadEndpoint:
-		it = &item{nets: readNets(o.Spec.IPNetworks)}
-		if !slices.ContainsFunc(it.nets, netip.Prefix.IsSingleIP) {
-			return nil, nil, nil // without an address it is as if it were not there
-		}
+		// What is more than one address, the endpoint does without.
+		it = &item{nets: slices.DeleteFunc(readNets(o.Spec.IPNetworks), func(n netip.Prefix) bool { return !n.IsSingleIP() })}
 		for _, p := range o.Spec.Ports {
 			it.addPort(p.Name, p.Protocol, p.Port)
 		}

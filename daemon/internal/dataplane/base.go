@@ -30,7 +30,7 @@ func (p *Planner) planBases() {
 		one(clearMark(MarkAccept)), // a stranger's means nothing
 		one(in(mapRawIn)), p.unknown(fromUnknown), p.toWildcard("hui-"))
 	p.wantBase("raw-out", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityRaw},
-		one(out(mapRawOut)))
+		one(clearMark(MarkAccept)), one(out(mapRawOut)))
 	p.wantBase("pre-dnat", ruleset.Chain{Hook: ruleset.HookPrerouting, Priority: priorityPreDNAT, Yield: mangle},
 		one(in(mapPreDNAT)), p.toWildcard("hpi-"))
 
@@ -52,8 +52,10 @@ func (p *Planner) planBases() {
 
 	// A rewritten destination may leave by another interface than the one
 	// that the hook output sees: judged in postrouting instead.
+	// So may what another program's mark reroutes; whatever an untracked
+	// policy has allowed where it was to go out first is not judged again.
 	p.wantBase("output", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityFilter, Yield: filter},
-		one(yield(ruleset.Match{DNATed: true})), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))
+		one(yield(ruleset.Match{DNATed: true})), p.untrackedOut(), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))
 	suffix := ""
 	if p.natVariant() {
 		suffix = natSuffix
@@ -65,6 +67,15 @@ func (p *Planner) planBases() {
 		}
 	}
 	p.wantBase("output-nat", ruleset.Chain{Hook: ruleset.HookPostrouting, Priority: priorityFilter, Yield: true}, rewritten...)
+}
+
+// untrackedOut lets pass what an untracked egress policy has allowed, if there
+// is any such policy: else the mark is a stranger's.
+func (p *Planner) untrackedOut() []ruleset.Rule {
+	if len(p.entries[mapRawOut]) == 0 {
+		return nil
+	}
+	return one(toAccepted())
 }
 
 func (p *Planner) wantBase(name string, c ruleset.Chain, parts ...[]ruleset.Rule) {

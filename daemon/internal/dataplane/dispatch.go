@@ -189,6 +189,11 @@ func (p *Planner) planMaps() {
 		if p.exempt[loopback] { // whatever the prefixes say
 			entries[loopback] = ruleset.Entry{}
 		}
+		for iface := range p.claims { // named like a workload's, and is the host's
+			if p.isWorkload(iface) {
+				entries[iface] = ruleset.Entry{}
+			}
+		}
 		for iface, name := range p.taken {
 			entries[iface] = ruleset.Entry{Chain: pl.prefix + name}
 		}
@@ -197,7 +202,8 @@ func (p *Planner) planMaps() {
 }
 
 // hostEntries is the map of one place of host endpoints, with what becomes of
-// workloads there.
+// workloads there. Before connection tracking nothing that goes out is the
+// wildcard endpoint's, and so needs no entry that keeps it away.
 func (p *Planner) hostEntries(pl *place, suffix string) map[string]ruleset.Entry {
 	entries := map[string]ruleset.Entry{}
 	for iface := range p.exempt {
@@ -219,13 +225,16 @@ func (p *Planner) hostEntries(pl *place, suffix string) map[string]ruleset.Entry
 			}
 		case mapIn:
 			entries[iface] = ruleset.Entry{Chain: chainToHost}
-		case mapOut:
-			entries[iface] = ruleset.Entry{Chain: chainToWorkload}
+		case mapOut: // the host may always reach its own workloads
+			entries[iface] = ruleset.Entry{}
 		default: // the wildcard endpoint's, if that is for it
 			if p.isExcluded(iface) {
 				entries[iface] = ruleset.Entry{}
 			}
 		}
+	}
+	if pl.dispatch == mapRawOut {
+		maps.DeleteFunc(entries, func(_ string, e ruleset.Entry) bool { return e.Chain == "" })
 	}
 	return entries
 }

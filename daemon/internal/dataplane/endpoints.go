@@ -298,9 +298,7 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 	}
 	switch pl.stage {
 	case stageUntracked:
-		if pl.direction == api.Egress {
-			add(clearMark(MarkAccept)) // a stranger's means nothing
-		} else if s.host.Interface != loopback {
+		if pl.direction == api.Ingress && s.host.Interface != loopback {
 			add(jump(chainLoopbackGuard))
 		}
 		if judges {
@@ -314,9 +312,7 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 		invalid()
 		add(toEssential(essential), jump(failsafe))
 	case stageForward:
-		if pl.direction == api.Ingress { // nothing before it judges what goes out
-			add(s.accepted(pl.direction)...)
-		}
+		add(s.accepted(pl.direction)...)
 		if judges {
 			add(established)
 		}
@@ -337,12 +333,17 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 	return rules
 }
 
-// accepted lets pass what an earlier stage of the endpoint has accepted.
+// accepted lets pass what an earlier stage of the endpoint has accepted as it
+// came in. (What goes out is looked at in the base chain.)
 func (s *subject) accepted(d api.PolicyType) []ruleset.Rule {
-	if !s.judges(stageUntracked, d) && !s.judges(stagePreDNAT, d) {
+	if d == api.Egress || !s.judges(stageUntracked, d) && !s.judges(stagePreDNAT, d) {
 		return nil
 	}
-	return one(ruleset.Rule{Match: marked(MarkAccept), Action: ruleset.Action{Verb: ruleset.Goto, Target: chainAccepted}})
+	return one(toAccepted())
+}
+
+func toAccepted() ruleset.Rule {
+	return ruleset.Rule{Match: marked(MarkAccept), Action: ruleset.Action{Verb: ruleset.Goto, Target: chainAccepted}}
 }
 
 // tierRules jumps to the policies of a tier in order. If one of them can

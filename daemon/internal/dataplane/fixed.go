@@ -25,7 +25,6 @@ const (
 	chainAllowPreDNAT      = "allow-pre-dnat"
 	chainLoopbackGuard     = "loopback-guard"
 	chainToHost            = "workload-to-host"
-	chainToWorkload        = "host-to-workload"
 )
 
 // ICMPv6 without which a host falls off its link: multicast listener
@@ -77,8 +76,6 @@ func (p *Planner) planFixed() {
 	p.wantChain(chainAccepted, &ruleset.Chain{Rules: []ruleset.Rule{clearMark(MarkAccept), accept}})
 	p.wantChain(chainLoopbackGuard, &ruleset.Chain{Rules: loopbackGuard()})
 	p.wantChain(chainToHost, &ruleset.Chain{Rules: p.toHost()})
-	// The host may always reach its own workloads.
-	p.wantChain(chainToWorkload, &ruleset.Chain{Rules: []ruleset.Rule{clearMark(MarkAccept), yield(ruleset.Match{})}})
 }
 
 func marked(bit uint32) ruleset.Match { return ruleset.Match{Mark: bit, MarkMask: bit} }

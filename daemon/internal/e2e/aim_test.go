@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -20,6 +21,13 @@ type aimRule struct {
 // names, or that stand beside those. Of random packets alone, few get as far
 // as a rule with three conditions.
 func (g generator) probeOf(objs []api.Object) probe {
+	p := g.aimed(objs)
+	g.sendAsWorkload(&p, objs)
+	g.dial(&p)
+	return p
+}
+
+func (g generator) aimed(objs []api.Object) probe {
 	p := g.probe()
 	var rules []aimRule
 	add := func(ingress, egress []api.Rule) {
@@ -34,6 +42,8 @@ func (g generator) probeOf(objs []api.Object) probe {
 		switch o := o.(type) {
 		case *api.GlobalNetworkPolicy:
 			add(o.Spec.Ingress, o.Spec.Egress)
+		case *api.NetworkPolicy:
+			add(o.Spec.Ingress, o.Spec.Egress)
 		case *api.Profile:
 			add(o.Spec.Ingress, o.Spec.Egress)
 		}
@@ -47,7 +57,9 @@ func (g generator) probeOf(objs []api.Object) probe {
 
 func (g generator) aim(p *probe, r aimRule, objs []api.Object) {
 	k := &p.packet
-	if forward := p.hook == ruleset.HookForward; !forward && r.ingress != (p.hook == ruleset.HookInput) {
+	// What a workload sends to the host is judged by egress rules.
+	asIs := p.hook == ruleset.HookForward || p.hook == ruleset.HookInput && slices.Contains(workloadInterfaces, k.In)
+	if !asIs && r.ingress != (p.hook == ruleset.HookInput) {
 		p.hook = map[bool]ruleset.Hook{true: ruleset.HookInput, false: ruleset.HookOutput}[r.ingress]
 		k.In, k.Out, p.before = pick(g.Rand, "eth0", "eth1"), "", ""
 		if !r.ingress {

@@ -5,7 +5,9 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +52,7 @@ func planned(objs []api.Object) *ruleset.State {
 func planInto(out dataplane.Out, objs []api.Object) {
 	g := calc.New(calc.Config{Host: here, Settings: intent.Settings{
 		FailsafeInbound: failsafeIn, FailsafeOutbound: failsafeOut, WorkloadPrefixes: []string{"cali"},
-		LogPrefix: "calico-packet",
+		LogPrefix: "calico-packet", VXLANPort: 4789,
 	}})
 	for _, o := range objs {
 		g.Note(api.Event{Key: o.Key(), Object: o, Revision: 1})
@@ -60,7 +62,9 @@ func planInto(out dataplane.Out, objs []api.Object) {
 	for name, addrs := range interfaces {
 		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}, Value: &intent.Interface{Addrs: addrs, Up: true}})
 	}
-	p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: "cali1"}, Value: &intent.Interface{Up: true}})
+	for _, name := range workloadInterfaces {
+		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}, Value: &intent.Interface{Up: true}})
+	}
 	p.Flush()
 }
 
@@ -86,25 +90,81 @@ func allowedByEval(s *ruleset.State, p probe) (bool, ruleset.Trace) {
 	return v == ruleset.Accepted, trace
 }
 
-// evaluated takes a packet through the hooks that it passes: what the host
-// sends, and what it forwards, passes postrouting too.
+// evaluated takes a packet through the hooks that it passes: what comes in
+// passes prerouting first, with the destination that was dialled, what the
+// host sends or forwards passes postrouting too. The trace is that of the rule
+// that decided, with all that was logged on the way.
 func evaluated(s *ruleset.State, p probe) (ruleset.Verdict, ruleset.Trace) {
-	first := p.packet
-	if p.before != "" && p.hook == ruleset.HookOutput {
-		first.Out = p.before
+	k := p.packet
+	var logged []string
+	at := func(s *ruleset.State, h ruleset.Hook, k *ruleset.Packet) (ruleset.Verdict, ruleset.Trace) {
+		v, t := s.Eval(h, *k)
+		logged = append(logged, t.Logged...)
+		t.Logged, k.Mark = logged, t.Mark
+		if t.NoTrack {
+			k.State = ruleset.CtUntracked
+		}
+		return v, t
 	}
-	v, trace := s.Eval(p.hook, first)
-	if v != ruleset.Accepted || p.hook == ruleset.HookInput {
-		return v, trace
+	// dialled is the packet before its destination is rewritten, which it is
+	// not if tracking is kept away from it.
+	dialled := k
+	dialled.DNATed = false
+	if k.DNATed {
+		dialled.Dst, dialled.DstPort = p.dialled.Addr(), p.dialled.Port()
 	}
-	after := p.packet
-	after.Mark = trace.Mark
-	v, second := s.Eval(ruleset.HookPostrouting, after)
-	second.Logged = append(trace.Logged, second.Logged...)
-	if p.hook != ruleset.HookOutput || !p.packet.DNATed {
-		second.Chain, second.Rule, second.Comment = trace.Chain, trace.Rule, trace.Comment
+	rewrite := func() {
+		if k.Mark, k.State = dialled.Mark, dialled.State; k.State == ruleset.CtUntracked && k.DNATed {
+			k = dialled
+		}
 	}
-	return v, second
+	switch p.hook {
+	case ruleset.HookOutput:
+		if k.DNATed {
+			dialled.Out = p.before
+			if v, t := at(without(s, "output"), ruleset.HookOutput, &dialled); v != ruleset.Accepted {
+				return v, t
+			}
+			if dialled.State == ruleset.CtUntracked {
+				k = dialled
+			}
+			k.Mark = dialled.Mark
+			if v, t := at(without(s, "raw-out"), ruleset.HookOutput, &k); v != ruleset.Accepted {
+				return v, t
+			}
+			return at(s, ruleset.HookPostrouting, &k)
+		}
+		v, t := at(s, ruleset.HookOutput, &k)
+		if v != ruleset.Accepted {
+			return v, t
+		}
+		v, last := at(s, ruleset.HookPostrouting, &k)
+		last.Chain, last.Rule, last.Comment = t.Chain, t.Rule, t.Comment
+		return v, last
+	case ruleset.HookForward:
+		if v, t := at(s, ruleset.HookPrerouting, &dialled); v != ruleset.Accepted {
+			return v, t
+		}
+		rewrite()
+		v, t := at(s, ruleset.HookForward, &k)
+		if v != ruleset.Accepted {
+			return v, t
+		}
+		return at(s, ruleset.HookPostrouting, &k)
+	}
+	if v, t := at(s, ruleset.HookPrerouting, &dialled); v != ruleset.Accepted {
+		return v, t
+	}
+	rewrite()
+	return at(s, ruleset.HookInput, &k)
+}
+
+// without is a ruleset that lacks one base chain.
+func without(s *ruleset.State, base string) *ruleset.State {
+	less := *ruleset.NewState()
+	less.Chains, less.Sets, less.Members, less.Dispatches, less.Entries = maps.Clone(s.Chains), s.Sets, s.Members, s.Dispatches, s.Entries
+	delete(less.Chains, base)
+	return &less
 }
 
 // disagreement compares all that the two accounts say of a packet: whether it
@@ -116,17 +176,21 @@ func disagreement(objs []api.Object, w *policy.World, s *ruleset.State, p probe)
 	want := ruleset.Accepted
 	if d.Verdict == policy.Deny {
 		want = ruleset.Dropped
-		if rejects(objs) && d.Reason != policy.ReasonInvalid && !(p.hook == ruleset.HookOutput && p.packet.DNATed) {
+		if rejects(objs) && answered(p, d) {
 			want = ruleset.Rejected
 		}
 	}
+	const ours = dataplane.MarkPass | dataplane.MarkAccept
 	switch {
 	case v != want:
 		return fmt.Sprintf("policy wants it %s, the plan has it %s", want, v)
-	case v == ruleset.Accepted && trace.Mark != p.packet.Mark && trace.Mark != p.packet.Mark&^dataplane.MarkPass:
+	case v == ruleset.Accepted && (trace.Mark&^ours != p.packet.Mark&^ours || trace.Mark&^p.packet.Mark != 0):
 		return fmt.Sprintf("the mark was %#x and is %#x", p.packet.Mark, trace.Mark)
 	}
-	if by := decidedBy(d); by != "" && by != trace.Comment && !(p.hook == ruleset.HookForward && v == ruleset.Accepted) {
+	// Of what passes, only traffic of the host itself has one rule that
+	// decided.
+	one := v != ruleset.Accepted || d.Phase == policy.PhaseNormal && p.hook != ruleset.HookForward
+	if by := decidedBy(d); one && by != "" && by != trace.Comment {
 		return fmt.Sprintf("policy decides by %q, the plan by %q", by, trace.Comment)
 	}
 	logs := 0
@@ -139,6 +203,17 @@ func disagreement(objs []api.Object, w *policy.World, s *ruleset.State, p probe)
 		return fmt.Sprintf("policy logs it %d times, the plan %d times", logs, len(trace.Logged))
 	}
 	return ""
+}
+
+// answered tells whether a denied packet is one to answer, if any is: denied
+// by policy of the sort that judges where an answer is possible.
+func answered(p probe, d policy.Decision) bool {
+	switch d.Reason {
+	case policy.ReasonRule, policy.ReasonEndOfTier, policy.ReasonProfile, policy.ReasonMissingProfile, policy.ReasonNothingAllows:
+	default:
+		return false
+	}
+	return d.Phase != policy.PhaseUntracked && d.Phase != policy.PhasePreDNAT && !(p.hook == ruleset.HookOutput && p.packet.DNATed)
 }
 
 // rejects tells whether denied packets are to be answered.
@@ -157,7 +232,11 @@ func decidedBy(d policy.Decision) string {
 	if short == "" || d.RuleIndex < 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s%s %s %d", short, d.Policy.Name, strings.ToLower(string(d.Direction)), d.RuleIndex)
+	name := d.Policy.Name
+	if d.Policy.Namespace != "" {
+		name = d.Policy.Namespace + "/" + name
+	}
+	return fmt.Sprintf("%s%s %s %d", short, name, strings.ToLower(string(d.Direction)), d.RuleIndex)
 }
 
 func text(objs []api.Object) string {
@@ -182,12 +261,15 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 		rounds = 1000
 	}
 	allowed, denied := 0, 0
+	seen := coverage{}
 	for range rounds {
 		objs := g.resources()
 		w, s := worldOf(objs), planned(objs)
 		for range each {
 			p := g.probeOf(objs)
-			if want, _ := allowedByPolicy(w, p); want {
+			want, d := allowedByPolicy(w, p)
+			seen.note(p, d)
+			if want {
 				allowed++
 			} else {
 				denied++
@@ -198,7 +280,46 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d packets over %d pictures: %d allowed, %d denied", allowed+denied, rounds, allowed, denied)
+	t.Logf("%d packets over %d pictures: %d allowed, %d denied\n%s", allowed+denied, rounds, allowed, denied, seen)
+	seen.check(t)
+}
+
+// coverage counts packets by who decided them: hook, phase, reason, verdict.
+type coverage map[string]int
+
+func (c coverage) note(p probe, d policy.Decision) {
+	c[fmt.Sprintf("%s %s %s %s", p.hook, d.Phase, d.Reason, d.Verdict)]++
+}
+
+// check wants every way in which a packet can be decided by policy, and every
+// way in which it can be stopped before, to have been met.
+func (c coverage) check(t *testing.T) {
+	t.Helper()
+	for _, want := range []string{
+		"input untracked Rule Allow", "input untracked Rule Deny", "output untracked Rule Deny",
+		"forward untracked Rule Deny", "input preDNAT Rule Allow", "input preDNAT Rule Deny", "forward preDNAT Rule Deny",
+		"input normal Rule Allow", "input normal Rule Deny", "output normal Rule Allow", "output normal Rule Deny",
+		"input normal Failsafe Allow", "input normal Essential Allow",
+		"forward forward Rule Deny", "forward forward EndOfTier Deny", "forward forward NoForwardPolicy Allow",
+		"input workload Rule Allow", "input workload Rule Deny", "input workload EndpointToHost Deny", "input workload Essential Allow",
+		"input workload Encapsulated Deny", "forward workload Rule Allow", "forward workload Rule Deny", "forward workload Profile Allow",
+		"output workload ToWorkload NotGoverned",
+		"input admission SpoofedSource Deny", "forward admission SpoofedSource Deny", "input admission RouterMessage Deny",
+		"input admission UnknownInterface Deny", "forward admission UnknownInterface Deny", "input admission LoopbackAddress Deny",
+	} {
+		if c[want] == 0 {
+			t.Errorf("no packet was decided by %q: the generator does not get there", want)
+		}
+	}
+}
+
+// String lists the counts.
+func (c coverage) String() string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(c)) {
+		fmt.Fprintf(&b, "%8d %s\n", c[k], k)
+	}
+	return b.String()
 }
 
 func reportSmallest(t *testing.T, objs []api.Object, p probe) {

@@ -99,6 +99,9 @@ func (g generator) ports(named bool) []api.Port {
 		if chance(g.Rand, 30) && lo < 65000 {
 			p.Max = lo + uint16(g.IntN(20))
 		}
+		if chance(g.Rand, 5) { // those that are dialled before a rewrite
+			p = pick(g.Rand, api.Port{Min: 30000, Max: 30000}, api.Port{Min: 30001, Max: 30002}, api.Port{Min: 20000, Max: 30000})
+		}
 		if chance(g.Rand, 5) { // all of them, or a range that ends where another begins
 			p = pick(g.Rand, api.Port{Min: 1, Max: 65535}, api.Port{Min: 1, Max: 79}, api.Port{Min: 82, Max: 65535})
 		}
@@ -334,7 +337,7 @@ func (g generator) resources() []api.Object {
 	for i := range g.IntN(7) {
 		p := &api.GlobalNetworkPolicy{TypeMeta: head(api.KindGlobalNetworkPolicy), Meta: api.Meta{Name: fmt.Sprintf("p%d", i)}, Spec: g.policySpec(false)}
 		p.Spec.ApplyOnForward = chance(g.Rand, 40)
-		switch g.IntN(20) {
+		switch g.IntN(8) {
 		case 0:
 			p.Spec.ApplyOnForward, p.Spec.DoNotTrack = true, true
 		case 1:
@@ -346,8 +349,10 @@ func (g generator) resources() []api.Object {
 		}
 		add(p)
 	}
-	if chance(g.Rand, 30) { // has no host endpoint in its namespace to govern
-		add(&api.NetworkPolicy{TypeMeta: head(api.KindNetworkPolicy), Meta: api.Meta{Name: "np", Namespace: "prod"}, Spec: g.policySpec(true)})
+	for _, ns := range []string{"prod", "dev"} { // has no host endpoint in its namespace to govern
+		if chance(g.Rand, 35) {
+			add(&api.NetworkPolicy{TypeMeta: head(api.KindNetworkPolicy), Meta: api.Meta{Name: "np", Namespace: ns}, Spec: g.policySpec(true)})
+		}
 	}
 	if chance(g.Rand, 25) {
 		s := &api.StagedGlobalNetworkPolicy{TypeMeta: head(api.KindStagedGlobalNetworkPolicy), Meta: api.Meta{Name: "staged"}, Spec: g.policySpec(false)}
@@ -380,7 +385,7 @@ func (g generator) hostEndpoints(add func(api.Object)) {
 	for i := range 1 + g.IntN(4) {
 		h := &api.HostEndpoint{TypeMeta: head(api.KindHostEndpoint), Meta: api.Meta{Name: fmt.Sprintf("hep%d", i), Labels: g.labels()}}
 		h.Spec.Node = here
-		h.Spec.InterfaceName = pick(g.Rand, "*", "*", "eth0", "eth0", "eth1", "", "", "lo", "cali1")
+		h.Spec.InterfaceName = pick(g.Rand, "*", "*", "*", "eth0", "eth0", "eth0", "eth1", "eth1", "", "", "lo", "cali1", "cali2")
 		if h.Spec.InterfaceName == "" || chance(g.Rand, 40) {
 			h.Spec.ExpectedIPs = []string{pick(g.Rand, "10.0.0.1", "fd00::1", "10.1.0.1", "10.255.0.1", "127.0.0.1")}
 			if chance(g.Rand, 20) {
@@ -398,19 +403,7 @@ func (g generator) hostEndpoints(add func(api.Object)) {
 		g.endpointPorts(&h.Spec.Ports)
 		add(h)
 	}
-	if chance(g.Rand, 30) { // a workload of another host
-		w := &api.WorkloadEndpoint{TypeMeta: head(api.KindWorkloadEndpoint), Meta: api.Meta{Namespace: "prod", Labels: g.labels()}}
-		w.Spec.Node, w.Spec.Orchestrator, w.Spec.Pod, w.Spec.Endpoint = "h2", "k8s", "pod", "eth0"
-		w.Spec.InterfaceName = "cali9"
-		w.Spec.IPNetworks = []string{pick(g.Rand, "10.0.0.9/32", "10.1.2.0/32"), "fd00::9/128"}
-		w.Spec.Profiles = []string{"kns.prod"}
-		w.Spec.ServiceAccountName = pick(g.Rand, "", "sa", "other")
-		if chance(g.Rand, 50) {
-			w.Spec.Ports = []api.WorkloadPort{{Name: "web", Protocol: *named("TCP"), Port: 80}}
-		}
-		w.Name = w.ComputedName()
-		add(w)
-	}
+	g.workloads(add)
 }
 
 func (g generator) sets(add func(api.Object)) {
@@ -444,8 +437,9 @@ func (g generator) configuration(add func(api.Object)) {
 			f.Spec.FailsafeOutboundHostPorts = pick(g.Rand, &[]api.ProtoPort{}, &[]api.ProtoPort{{Protocol: "TCP", Port: 443, Net: pick(g.Rand, "10.1.0.0/16", "fd00::/16")}})
 		}
 		f.Spec.NftablesFilterDenyAction = pick(g.Rand, "", "", "Reject", "Drop")
-		f.Spec.InterfaceExclude = pick(g.Rand, "", "", "", "eth1", "/^eth/,x", "none")
-		f.Spec.InterfacePrefix = pick(g.Rand, "", "", "", "cali,eth1", "tap")
+		f.Spec.InterfaceExclude = pick(g.Rand, "", "", "", "eth1", "/^eth/,x", "none", "cali1,tap1")
+		f.Spec.InterfacePrefix = pick(g.Rand, "", "", "", "cali,eth1", "tap", "tap,cali")
+		g.settingsOfWorkloads(&f.Spec)
 		if g.broken {
 			f.Spec.InterfaceExclude = pick(g.Rand, "/(/", "//", "eth1,a b", "eth1,", "/eth1/")
 			f.Spec.InterfacePrefix = pick(g.Rand, "none", "eth1,a b", "eth1,", "eth")
@@ -477,6 +471,8 @@ type probe struct {
 	// before is where a DNATed packet of the host's seemed to go out when it
 	// passed the hook output: routing looks again after that.
 	before string
+	// dialled is the destination of a DNATed packet before that.
+	dialled netip.AddrPort
 }
 
 func (p probe) flow() policy.Flow {
@@ -486,6 +482,7 @@ func (p probe) flow() policy.Flow {
 		Source: p.packet.Src, Destination: p.packet.Dst, Protocol: p.packet.Protocol,
 		SourcePort: p.packet.SrcPort, DestinationPort: p.packet.DstPort,
 		ICMPType: p.packet.ICMPType, ICMPCode: p.packet.ICMPCode,
+		Dialled: p.dialled, DialledInterface: p.before,
 	}
 	switch p.hook {
 	case ruleset.HookInput:
@@ -559,13 +556,14 @@ func (g generator) probe() probe {
 		k.ICMPCode = pick[uint8](g.Rand, 0, 1, 2, 255)
 	}
 	if p.hook != ruleset.HookOutput {
-		k.In = pick(g.Rand, "eth0", "eth0", "eth1", "lo", "cali1")
+		k.In = pick(g.Rand, "eth0", "eth0", "eth0", "eth1", "eth1", "lo", "cali1", "cali1", "cali2", "tap1")
 	}
 	if p.hook != ruleset.HookInput {
-		k.Out = pick(g.Rand, "eth0", "eth0", "eth1", "lo", "cali1")
+		k.Out = pick(g.Rand, "eth0", "eth0", "eth0", "eth1", "eth1", "lo", "cali1", "cali2", "tap1")
 	}
 	if p.hook == ruleset.HookForward {
-		k.In, k.Out = pick(g.Rand, "eth0", "eth1", "cali1"), pick(g.Rand, "eth0", "eth1", "cali1")
+		through := []string{"eth0", "eth1", "cali1", "cali1", "cali2", "tap1"}
+		k.In, k.Out = pick(g.Rand, through...), pick(g.Rand, through...)
 	}
 	k.State = ruleset.CtNew
 	if chance(g.Rand, 15) {
@@ -573,10 +571,12 @@ func (g generator) probe() probe {
 	}
 	if chance(g.Rand, 25) && k.State != ruleset.CtInvalid && k.State != ruleset.CtUntracked {
 		k.DNATed = true // its addresses are those behind the NAT
-		p.before = pick(g.Rand, "eth0", "eth1", "lo")
+		if p.hook == ruleset.HookOutput {
+			p.before = pick(g.Rand, "eth0", "eth1", "lo", "cali1")
+		}
 	}
 	// The mark that a packet comes with says nothing to us.
-	k.Mark = pick[uint32](g.Rand, 0, 0, 0, 0x20000, 0xffffffff, 0xfffdffff)
+	k.Mark = pick[uint32](g.Rand, 0, 0, 0, 0x20000, 0x10000, 0xffffffff, 0xfffcffff)
 	k.HopLimit = 255
 	return p
 }
