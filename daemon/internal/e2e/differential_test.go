@@ -289,6 +289,9 @@ type coverage map[string]int
 
 func (c coverage) note(p probe, d policy.Decision) {
 	c[fmt.Sprintf("%s %s %s %s", p.hook, d.Phase, d.Reason, d.Verdict)]++
+	if p.dialled.IsValid() {
+		c[fmt.Sprintf("%s rewritten %s", p.hook, d.Verdict)]++
+	}
 }
 
 // check wants every way in which a packet can be decided by policy, and every
@@ -304,6 +307,7 @@ func (c coverage) check(t *testing.T) {
 		"input workload Rule Allow", "input workload Rule Deny", "input workload EndpointToHost Deny", "input workload Essential Allow",
 		"input workload Encapsulated Deny", "forward workload Rule Allow", "forward workload Rule Deny", "forward workload Profile Allow",
 		"output workload ToWorkload NotGoverned",
+		"input rewritten Allow", "forward rewritten Allow", "output rewritten Allow",
 		"input admission SpoofedSource Deny", "forward admission SpoofedSource Deny", "input admission RouterMessage Deny",
 		"input admission UnknownInterface Deny", "forward admission UnknownInterface Deny", "input admission LoopbackAddress Deny",
 	} {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -147,4 +148,17 @@ func ownAddress(a netip.Addr) bool {
 		}
 	}
 	return a.IsLoopback()
+}
+
+// published are destinations for a picture that dialled ports lead to.
+func (g generator) published(objs []api.Object) []netip.AddrPort {
+	var out []netip.AddrPort
+	for tries := 0; len(out) < 8 && tries < 1000; tries++ {
+		k := g.probeOf(objs).packet
+		to := netip.AddrPortFrom(k.Dst, k.DstPort)
+		if ruleset.HasPorts(k.Protocol) && k.DstPort != 0 && routable(k.Dst) && !ownAddress(k.Dst) && !slices.Contains(out, to) {
+			out = append(out, to)
+		}
+	}
+	return out
 }

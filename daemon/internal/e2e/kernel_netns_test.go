@@ -6,6 +6,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,12 +19,19 @@ import (
 )
 
 // court is a kernel that judges probes: one namespace in which every address
-// is the host's own (input) and one that routes everything to eth1 (output,
-// forward), each with the same rules.
+// is the host's own (input) and one that routes everything to one interface
+// (output, forward), each with the same rules, and with the same ports that
+// another program publishes.
 type court struct {
 	t     testing.TB
 	seats []*seat
+	out   string           // where everything is routed to
+	ports []netip.AddrPort // what port firstPublished and those after it lead to
 }
+
+// firstPublished is the first of the ports of TCP and UDP whose destination
+// another program rewrites, whatever address is dialled.
+const firstPublished = 30000
 
 type seat struct {
 	inj    *netnstest.Injector
@@ -35,7 +45,7 @@ func newCourt(t testing.TB) *court {
 	c := &court{t: t}
 	for i := range 2 {
 		var devices []netnstest.Interface
-		for _, name := range []string{"eth0", "eth1", "cali1"} {
+		for _, name := range append([]string{"eth0", "eth1"}, workloadInterfaces...) {
 			devices = append(devices, netnstest.Interface{Name: name})
 		}
 		inj := netnstest.NewInjector(t, netnstest.InjectorConfig{Interfaces: devices})
@@ -45,9 +55,6 @@ func newCourt(t testing.TB) *court {
 			}
 			inj.NS.Run("ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo")
 			inj.NS.Run("ip", "-6", "route", "add", "local", "::/0", "dev", "lo")
-		} else {
-			inj.NS.Run("ip", "route", "add", "default", "dev", "eth1")
-			inj.NS.Run("ip", "-6", "route", "add", "default", "dev", "eth1")
 		}
 		s := &seat{inj: inj, have: ruleset.NewState()}
 		inj.NS.MustDo(func() error {
@@ -58,7 +65,61 @@ func newCourt(t testing.TB) *court {
 		t.Cleanup(func() { s.filter.Close() })
 		c.seats = append(c.seats, s)
 	}
+	c.route("eth1")
 	return c
+}
+
+// route sends everything that is not the host's own out by an interface.
+func (c *court) route(out string) {
+	c.t.Helper()
+	if c.out == out {
+		return
+	}
+	c.out = out
+	ns := c.seats[len(c.seats)-1].inj.NS
+	ns.Run("ip", "route", "replace", "default", "dev", out)
+	_, _ = ns.Try("ip", "-6", "route", "flush", "default")
+	ns.Run("ip", "-6", "route", "add", "default", "dev", out)
+}
+
+// publish is another program's destination NAT.
+func (c *court) publish(ports []netip.AddrPort) {
+	c.t.Helper()
+	c.ports = ports
+	var rules strings.Builder
+	rules.WriteString("table inet published\ndelete table inet published\n" +
+		"table inet published {\nchain pre {\ntype nat hook prerouting priority dstnat; policy accept;\n")
+	for i, p := range ports {
+		family, proto := "ipv4", "ip"
+		if p.Addr().Is6() {
+			family, proto = "ipv6", "ip6"
+		}
+		fmt.Fprintf(&rules, "meta nfproto %s meta l4proto { tcp, udp } th dport %d dnat %s to %s\n", family, firstPublished+i, proto, p)
+	}
+	rules.WriteString("}\n}\n")
+	for _, s := range c.seats {
+		s.inj.NS.MustDo(func() error {
+			cmd := exec.Command("nft", "-f", "-")
+			cmd.Stdin = strings.NewReader(rules.String())
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w\n%s\n%s", err, out, rules.String())
+			}
+			return nil
+		})
+	}
+}
+
+// dialled makes a probe whose destination is rewritten one that dials a
+// published port; false: none leads to an address of its family.
+func (c *court) dialled(p *probe) bool {
+	for i, target := range c.ports {
+		if target.Addr().Is4() == p.packet.Dst.Is4() && (i+int(p.packet.SrcPort))%3 > 0 {
+			p.packet.Dst, p.packet.DstPort = target.Addr(), target.Port()
+			p.dialled = netip.AddrPortFrom(p.dialled.Addr(), uint16(firstPublished+i))
+			return p.dialled.Addr() != target.Addr() && p.packet.Src != target.Addr() && p.packet.Src != p.dialled.Addr()
+		}
+	}
+	return false
 }
 
 // load makes the kernel's rules those planned for a picture: only differences
@@ -123,21 +184,20 @@ func objects(s *ruleset.State) map[ruleset.ID]ruleset.Object {
 // fit makes a probe one that a kernel can be asked: addresses that routing
 // does not refuse by itself, interfaces that there are, and the connection
 // state that the kernel will find.
-func fit(p probe) (probe, bool) {
+func (c *court) fit(p probe) (probe, bool) {
 	k := &p.packet
-	k.Mark, k.DNATed, p.before = 0, false, ""
-	for _, a := range []string{k.Src.String(), k.Dst.String()} {
-		if strings.HasPrefix(a, "127.") || strings.HasPrefix(a, "0.") || a == "::" || a == "::1" {
-			return p, false
-		}
+	k.Mark, p.before = 0, ""
+	if k.DNATed = k.DNATed && p.hook != ruleset.HookOutput && (k.Protocol == 6 || k.Protocol == 17); !k.DNATed {
+		p.dialled = netip.AddrPort{}
 	}
-	if k.Src.IsMulticast() || k.Dst.IsMulticast() || k.Src == k.Dst || k.Src.IsLinkLocalUnicast() || k.Dst.IsLinkLocalUnicast() {
+	if k.DNATed && !c.dialled(&p) {
 		return p, false
 	}
-	for _, a := range [][]byte{k.Src.AsSlice(), k.Dst.AsSlice()} {
-		if len(a) == 4 && a[0] >= 224 || len(a) == 16 && a[0] == 0xff {
-			return p, false
-		}
+	if published := k.DstPort >= firstPublished && int(k.DstPort) < firstPublished+len(c.ports); published && p.hook != ruleset.HookOutput {
+		return p, false // would be rewritten
+	}
+	if k.Src == k.Dst || !routable(k.Src) || !routable(k.Dst) || p.dialled.IsValid() && !routable(p.dialled.Addr()) {
+		return p, false
 	}
 	if k.Protocol == 255 || k.Src.Is4() && k.Protocol == 58 || k.Src.Is6() && k.Protocol == 1 {
 		return p, false
@@ -148,7 +208,7 @@ func fit(p probe) (probe, bool) {
 			return p, false
 		}
 	default:
-		k.Out = "eth1"
+		k.Out = c.out
 		if p.hook == ruleset.HookForward && k.In == "lo" {
 			return p, false
 		}
@@ -179,12 +239,27 @@ func fit(p probe) (probe, bool) {
 	return p, true
 }
 
+// routable tells whether routing does not refuse packets with the address.
+func routable(a netip.Addr) bool {
+	b := a.AsSlice()
+	switch {
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast():
+		return false
+	case a.Is4():
+		return b[0] != 0 && b[0] != 127 && b[0] < 224
+	}
+	return b[0] != 0xff
+}
+
 // judge asks the kernel.
 func (c *court) judge(p probe) bool {
 	k := p.packet
 	pkt := netnstest.Packet{
 		Src: k.Src, Dst: k.Dst, Protocol: k.Protocol, SrcPort: k.SrcPort, DstPort: k.DstPort,
 		ICMPType: k.ICMPType, ICMPCode: k.ICMPCode, HopLimit: k.HopLimit,
+	}
+	if p.dialled.IsValid() {
+		pkt.Dst, pkt.DstPort = p.dialled.Addr(), p.dialled.Port()
 	}
 	s := c.seats[len(c.seats)-1] // the last one routes
 	if p.hook == ruleset.HookInput {
@@ -201,8 +276,9 @@ func (c *court) judge(p probe) bool {
 	}
 }
 
-// tuple is what connection tracking takes for one connection, either way.
-func (p probe) tuple() [2]string {
+// tuples are what connection tracking takes for one connection, either way,
+// before and behind a rewrite.
+func (p probe) tuples() []string {
 	k := p.packet
 	if k.Protocol == 1 || k.Protocol == 58 {
 		k.ICMPCode = 0
@@ -211,9 +287,18 @@ func (p probe) tuple() [2]string {
 		// An echo reply is of the request's connection.
 		k.ICMPType = map[uint8]uint8{1: 8, 58: 128}[k.Protocol]
 	}
-	a := fmt.Sprint(p.hook == ruleset.HookInput, k.Protocol, k.Src, k.SrcPort, k.Dst, k.DstPort, k.ICMPType, k.ICMPCode)
-	b := fmt.Sprint(p.hook == ruleset.HookInput, k.Protocol, k.Dst, k.DstPort, k.Src, k.SrcPort, k.ICMPType, k.ICMPCode)
-	return [2]string{a, b}
+	seat := p.hook == ruleset.HookInput
+	both := func(dst netip.Addr, port uint16) []string {
+		return []string{
+			fmt.Sprint(seat, k.Protocol, k.Src, k.SrcPort, dst, port, k.ICMPType, k.ICMPCode),
+			fmt.Sprint(seat, k.Protocol, dst, port, k.Src, k.SrcPort, k.ICMPType, k.ICMPCode),
+		}
+	}
+	all := both(k.Dst, k.DstPort)
+	if p.dialled.IsValid() {
+		all = append(all, both(p.dialled.Addr(), p.dialled.Port())...)
+	}
+	return all
 }
 
 // TestNetnsDifferential_PolicyPlanAndKernelAgree: package policy, the plan's
@@ -223,22 +308,28 @@ func TestNetnsDifferential_PolicyPlanAndKernelAgree(t *testing.T) {
 	g := generator{Rand: newRand(t)}
 	c := newCourt(t)
 	total, allowed, pictures := 0, 0, 0
+	covered := coverage{}
 	for total < *packets {
 		objs := g.resources()
+		c.route(pick(g.Rand, "eth1", "eth0", "cali1", "cali1", "cali2", "tap1"))
+		c.publish(g.published(objs))
 		w, s := worldOf(objs), c.load(objs)
 		pictures++
 		seen := map[string]bool{}
 		for range 600 {
-			p, ok := fit(g.probeOf(objs))
+			p, ok := c.fit(g.probeOf(objs))
 			if !ok {
 				continue
 			}
-			if tu := p.tuple(); seen[tu[0]] || seen[tu[1]] {
+			tuples := p.tuples()
+			if slices.ContainsFunc(tuples, func(tu string) bool { return seen[tu] }) {
 				continue
-			} else {
-				seen[tu[0]], seen[tu[1]] = true, true
 			}
-			want, _ := allowedByPolicy(w, p)
+			for _, tu := range tuples {
+				seen[tu] = true
+			}
+			want, d := allowedByPolicy(w, p)
+			covered.note(p, d)
 			eval, _ := allowedByEval(s, p)
 			kernel := c.judge(p)
 			total++
@@ -251,7 +342,7 @@ func TestNetnsDifferential_PolicyPlanAndKernelAgree(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d packets over %d pictures: %d allowed, %d denied; policy = plan = kernel", total, pictures, allowed, total-allowed)
+	t.Logf("%d packets over %d pictures: %d allowed, %d denied; policy = plan = kernel\n%s", total, pictures, allowed, total-allowed, covered)
 }
 
 func (c *court) reportSmallest(objs []api.Object, p probe) {
@@ -268,6 +359,6 @@ func (c *court) reportSmallest(objs []api.Object, p probe) {
 	})
 	a, b, k := differ(objs)
 	_, d := allowedByPolicy(worldOf(objs), p)
-	c.t.Errorf("hook %s packet %+v\npolicy: allowed=%v, plan: allowed=%v, kernel: allowed=%v\n  %s\nsmallest picture:\n%s\nplan:\n%s",
-		p.hook, p.packet, a, b, k, strings.Join(d.Sentences(), "\n  "), text(objs), planned(objs))
+	c.t.Errorf("hook %s packet %+v dialled %s\npolicy: allowed=%v, plan: allowed=%v, kernel: allowed=%v\n  %s\nsmallest picture:\n%s\nplan:\n%s",
+		p.hook, p.packet, p.dialled, a, b, k, strings.Join(d.Sentences(), "\n  "), text(objs), planned(objs))
 }

@@ -65,7 +65,7 @@ func newStageOf(t testing.TB, c nftables.Config) *stage {
 	})
 	t.Cleanup(func() { s.filter.Close() })
 	s.graph = calc.New(calc.Config{Host: here, Settings: intent.Settings{
-		FailsafeInbound: failsafeIn, FailsafeOutbound: failsafeOut, WorkloadPrefixes: []string{"cali"}, LogPrefix: "calico-packet", LogBurst: 5,
+		FailsafeInbound: failsafeIn, FailsafeOutbound: failsafeOut, WorkloadPrefixes: []string{"cali"}, LogPrefix: "calico-packet", LogBurst: 5, VXLANPort: 4789,
 	}})
 	s.planner = dataplane.NewPlanner(both{s.filter, s.state})
 	s.setInterfaces(map[string][]netip.Addr{
@@ -196,11 +196,10 @@ func (s *stage) expect(line string) {
 	s.t.Helper()
 	p, want := s.packet(line)
 	out := p.packet.Out
-	p, ok := fit(p)
+	p, ok := (&court{out: out}).fit(p)
 	if !ok {
 		s.t.Fatalf("%q: the kernel cannot be asked that", line)
 	}
-	p.packet.Out = out // this host has routes
 	if p.packet.State == ruleset.CtUntracked {
 		p.packet.HopLimit = 255
 	}
