@@ -276,8 +276,13 @@ type Tier struct {
 
 // Interface is an interface of this host, as it is now.
 type Interface struct {
+	// Index is the kernel's number, above zero: an interface made anew under
+	// the same name has another.
+	Index int
 	Addrs []netip.Addr
-	Up    bool
+	// Up: it was set up (IFF_UP). Running: it has a carrier as well
+	// (IFF_RUNNING).
+	Up, Running bool
 }
 
 func (*Settings) isIntent()         {}

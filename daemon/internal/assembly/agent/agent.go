@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -112,7 +113,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	if err != nil {
 		return err
 	}
-	defer l.filter.Close()
+	defer l.close()
 	thinking := &pulse{}
 	maps.Copy(live, liveness(l.loop, thinking))
 	reporter := status.NewReporter(board, store, log.With("part", "reporter"))
@@ -136,6 +137,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
 	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
+	group.Go(func() error { return l.network.watch.Run(ctx, l.noteNetwork) })
 	group.Go(func() error { return l.loop.Run(ctx) })
 	group.Go(func() error { return status.Serve(ctx, socket, status.Handler(board, registry, actions)) })
 	if public != nil {
@@ -256,12 +258,45 @@ func failsafeTexts(list []intent.Failsafe) []string {
 	return out
 }
 
-// cleanup removes what Ripstop has put on this host.
-func cleanup(ctx context.Context, _ config.Config, log *slog.Logger, stdout io.Writer) error {
+// cleanup removes what Ripstop has put on this host and puts back what it has
+// changed: sysctls, neighbours and routes first, the filter last, so that
+// nothing is forwarded unfiltered.
+func cleanup(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+	lock, err := lockIfThere(cfg)
+	if err != nil {
+		return fmt.Errorf("cleanup: %w", err)
+	}
+	defer lock.Close()
+	if err := nftables.Removable(nftables.Default().Table); err != nil {
+		return fmt.Errorf("cleanup: %w: is ripstopd still running? stop it first", err)
+	}
+	n, err := newNetwork(cfg, log, status.NewBoard(status.Config{}))
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	err = n.cleanup(stdout)
+	return errors.Join(err, cleanupFilter(ctx, log, stdout))
+}
+
+// lockIfThere keeps an agent from starting while its host is cleaned up. Where
+// none has run there is nothing to lock, and the file is nil.
+func lockIfThere(cfg config.Config) (*os.File, error) {
+	f, err := host.LockFile(filepath.Join(cfg.StateDir, "agent", "lock"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case errors.Is(err, host.ErrLocked):
+		return nil, fmt.Errorf("state-dir %s: ripstopd is still running, stop it first", cfg.StateDir)
+	}
+	return f, err
+}
+
+func cleanupFilter(ctx context.Context, log *slog.Logger, stdout io.Writer) error {
 	c := nftables.Default()
 	c.Log = log
 	if tables, err := nftables.Tables(); err == nil && !slices.Contains(tables, "inet "+c.Table) {
-		fmt.Fprintf(stdout, "There is no nftables table inet %s: nothing of Ripstop is on this host.\n", c.Table)
+		fmt.Fprintf(stdout, "There is no nftables table inet %s: this host is not filtered by Ripstop.\n", c.Table)
 		return nil
 	}
 	f, err := nftables.New(c)

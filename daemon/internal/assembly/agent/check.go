@@ -19,6 +19,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/kernel"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
@@ -41,12 +42,18 @@ func check(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.W
 		g.Note(ev)
 	}
 	s := ruleset.NewState()
-	p := dataplane.NewPlanner(s)
-	g.Flush(p.Note)
-	if err := noteInterfaces(p); err != nil {
+	k := kernel.State{}
+	p, kp := dataplane.NewPlanner(s), dataplane.NewKernelPlanner(k)
+	note := func(c intent.Change) {
+		p.Note(c)
+		kp.Note(c)
+	}
+	g.Flush(note)
+	if err := noteInterfaces(note); err != nil {
 		return err
 	}
 	p.Flush()
+	kp.Flush()
 	fmt.Fprintf(stdout, "# %d objects from %s\n", len(events), from)
 	for _, f := range g.Faults() {
 		fmt.Fprintf(stdout, "# fault: %s: %s (%s)\n", f.Object, f.Message, f.Effect)
@@ -54,7 +61,7 @@ func check(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.W
 	for _, name := range g.NoEffect() {
 		fmt.Fprintf(stdout, "# accepted, no effect: %s\n", name)
 	}
-	fmt.Fprint(stdout, s)
+	fmt.Fprint(stdout, s.String(), k.String())
 	return nil
 }
 
@@ -63,7 +70,7 @@ func missing(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-func noteInterfaces(p *dataplane.Planner) error {
+func noteInterfaces(note func(intent.Change)) error {
 	all, err := net.Interfaces()
 	if err != nil {
 		return fmt.Errorf("listing interfaces: %w", err)
@@ -73,13 +80,13 @@ func noteInterfaces(p *dataplane.Planner) error {
 		if err != nil {
 			return fmt.Errorf("listing addresses of %s: %w", i.Name, err)
 		}
-		v := &intent.Interface{Up: i.Flags&net.FlagUp != 0}
+		v := &intent.Interface{Index: i.Index, Up: i.Flags&net.FlagUp != 0, Running: i.Flags&net.FlagRunning != 0}
 		for _, a := range list {
 			if n, err := netip.ParsePrefix(a.String()); err == nil {
 				v.Addrs = append(v.Addrs, n.Addr())
 			}
 		}
-		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: i.Name}, Value: v})
+		note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: i.Name}, Value: v})
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/kernel"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
@@ -32,6 +35,7 @@ type lane struct {
 	planner *dataplane.Planner // the loop's goroutine only
 	stage   *stage             // from the planner to the filter; the loop's goroutine only
 	filter  *nftables.Filter   // the loop's goroutine only
+	network *network           // routes, neighbours and sysctls of workloads
 	monitor *monitor.Monitor
 	links   *monitor.Links
 	// All of the loop's goroutine only: how far what was noted goes, whether
@@ -39,8 +43,10 @@ type lane struct {
 	mark      api.Revision
 	unplanned bool
 	applied   api.Revision
-	opened    bool // the gate
-	changed   bool // something was planned since the last good pass; the loop's goroutine only
+	opened    bool              // the gate
+	changed   bool              // something was planned since the last good pass; the loop's goroutine only
+	failing   map[string]string // part → its error
+	failed    string            // what the board was told of them
 
 	// show is held from the look at what is known of endpoints until the
 	// board has it, so that the board's last word is the newest.
@@ -56,7 +62,7 @@ type lane struct {
 }
 
 func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
-	l := &lane{board: board, stage: &stage{}, interfaces: map[string]*intent.Interface{}}
+	l := &lane{board: board, stage: &stage{}, failing: map[string]string{}, interfaces: map[string]*intent.Interface{}}
 	nc := nftables.Default()
 	nc.Log = log.With("part", "nftables")
 	nc.OnDrift = l.drifted
@@ -64,9 +70,13 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 	if l.filter, err = nftables.New(nc); err != nil {
 		return nil, err
 	}
+	if l.network, err = newNetwork(cfg, log, board); err != nil {
+		l.filter.Close()
+		return nil, err
+	}
 	l.planner = dataplane.NewPlanner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
-		Name: "host", Parts: []reconcile.Part{l.filter}, Before: l.plan, Log: log.With("lane", "host"),
+		Name: "host", Parts: append([]reconcile.Part{l.filter}, l.network.parts()...), Before: l.plan, Log: log.With("lane", "host"),
 		ResyncEvery: cfg.ResyncInterval, Report: l.report,
 	})
 	l.inbox = reconcile.NewInbox(func(c intent.Change) intent.Key { return c.Key }, l.loop.Wake)
@@ -99,7 +109,7 @@ func (l *lane) noteLinks(all map[string]intent.Interface) {
 	l.mu.Lock()
 	for name, i := range all {
 		old := l.interfaces[name]
-		if old == nil || old.Up != i.Up || !slices.Equal(old.Addrs, i.Addrs) {
+		if old == nil || !reflect.DeepEqual(*old, i) {
 			changes = append(changes, intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}, Value: &i})
 			l.interfaces[name] = &i
 		}
@@ -124,6 +134,16 @@ func (l *lane) noteForeign(e monitor.Event) {
 	}
 }
 
+// noteNetwork takes a notice that somebody has changed routes, neighbours or
+// sysctls, or that an interface has changed.
+func (l *lane) noteNetwork(n kernel.Notice) { l.network.noticed(l.loop, n) }
+
+// close ends the use of the kernel; what it holds stays.
+func (l *lane) close() {
+	l.filter.Close()
+	l.network.close()
+}
+
 // plan is the loop's first step in every turn. It opens the gate itself, and
 // only behind the first plan of a whole picture: whatever is wanted before
 // that is a part of the whole, and the parts would take the rest away.
@@ -134,6 +154,7 @@ func (l *lane) plan(context.Context) error {
 	batch, mark, ok := l.inbox.Take()
 	for _, c := range batch {
 		l.planner.Note(c)
+		l.network.planner.Note(c)
 	}
 	l.changed = l.changed || len(batch) > 0
 	if ok {
@@ -144,6 +165,7 @@ func (l *lane) plan(context.Context) error {
 	}
 	l.planner.Flush()
 	l.stage.release(l.filter)
+	l.network.planner.Flush()
 	l.applied, l.unplanned = l.mark, false
 	governed := map[string][]string{}
 	for name, ifaces := range l.planner.Governed() {
@@ -165,26 +187,21 @@ func (l *lane) plan(context.Context) error {
 func (l *lane) report(r reconcile.Report) {
 	l.board.LoopReport(r)
 	for _, p := range r.Parts {
-		s := l.filter.Summary()
-		l.board.UpdateDataplane(func(d *api.DataplaneStatus) {
-			d.Backend, d.Why = l.filter.Name(), "the kernel has nf_tables"
-			d.OwnerFlag = s.Owner
-			if !s.Owner {
-				d.Why += "; its owner flag is not in use: " + s.OwnerReason
-			}
-			d.Chains, d.Rules, d.Sets, d.Members = s.Chains, s.Rules, s.Sets, s.Members
-			d.Error = ""
-			if p.Err != nil {
-				d.Error = p.Err.Error()
-				return
-			}
-			now := api.Time{Time: time.Now().UTC()}
-			d.LastVerified = now
-			d.AppliedRevision = l.applied
-			if l.changed {
-				d.LastApplied, l.changed = now, false
-			}
-		})
+		delete(l.failing, p.Part)
+		if p.Err != nil {
+			l.failing[p.Part] = p.Err.Error()
+		}
+		if p.Part == l.filter.Name() {
+			l.reportFilter(p.Err)
+		}
+	}
+	var errs []string
+	for _, part := range slices.Sorted(maps.Keys(l.failing)) {
+		errs = append(errs, l.failing[part])
+	}
+	if text := strings.Join(errs, "; "); text != l.failed {
+		l.failed = text
+		l.board.UpdateDataplane(func(d *api.DataplaneStatus) { d.Error = text })
 	}
 	var faults []api.Fault
 	for _, set := range l.filter.OverSize() {
@@ -194,6 +211,28 @@ func (l *lane) report(r reconcile.Report) {
 		})
 	}
 	l.board.SetFaults("nftables", faults)
+}
+
+// reportFilter tells the board of a pass of the filter.
+func (l *lane) reportFilter(err error) {
+	s := l.filter.Summary()
+	l.board.UpdateDataplane(func(d *api.DataplaneStatus) {
+		d.Backend, d.Why = l.filter.Name(), "the kernel has nf_tables"
+		d.OwnerFlag = s.Owner
+		if !s.Owner {
+			d.Why += "; its owner flag is not in use: " + s.OwnerReason
+		}
+		d.Chains, d.Rules, d.Sets, d.Members = s.Chains, s.Rules, s.Sets, s.Members
+		if err != nil {
+			return
+		}
+		now := api.Time{Time: time.Now().UTC()}
+		d.LastVerified = now
+		d.AppliedRevision = l.applied
+		if l.changed {
+			d.LastApplied, l.changed = now, false
+		}
+	})
 }
 
 func (l *lane) drifted(d nftables.Drift) {

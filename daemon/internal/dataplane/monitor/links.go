@@ -147,7 +147,9 @@ func list() (map[string]intent.Interface, error) {
 		at := l.Attrs()
 		list := byIndex[at.Index]
 		slices.SortFunc(list, netip.Addr.Compare)
-		out[at.Name] = intent.Interface{Addrs: list, Up: at.RawFlags&unix.IFF_UP != 0}
+		out[at.Name] = intent.Interface{
+			Index: at.Index, Addrs: list, Up: at.RawFlags&unix.IFF_UP != 0, Running: at.RawFlags&unix.IFF_RUNNING != 0,
+		}
 	}
 	return out, nil
 }

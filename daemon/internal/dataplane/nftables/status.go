@@ -144,16 +144,33 @@ func Cleanup(_ context.Context, table string) error {
 	return cleanup(newConn(w), table)
 }
 
-func cleanup(c *conn, table string) error {
-	t, err := readTable(c, table)
+// Removable reports why Cleanup would be refused; nil if it would not, or if
+// there is no such table. It changes nothing.
+func Removable(table string) error {
+	w, err := openSocket()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	if !t.exists {
-		return nil
+	defer w.close()
+	_, err = removable(newConn(w), table)
+	return err
+}
+
+func removable(c *conn, table string) (exists bool, err error) {
+	t, err := readTable(c, table)
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
 	}
-	if t.flags&flagOwner != 0 && t.owner != c.w.port() {
-		return fmt.Errorf("nftables: table %s: owned by a process that still runs (netlink port %d)", table, t.owner)
+	if t.exists && t.flags&flagOwner != 0 && t.owner != c.w.port() {
+		return true, fmt.Errorf("nftables: table %s: owned by a process that still runs (netlink port %d)", table, t.owner)
+	}
+	return t.exists, nil
+}
+
+func cleanup(c *conn, table string) error {
+	exists, err := removable(c, table)
+	if err != nil || !exists {
+		return err
 	}
 	b := newBatch()
 	b.msg(unix.NFT_MSG_DELTABLE, 0, object{kind: 't', name: table})
