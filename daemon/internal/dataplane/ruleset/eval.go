@@ -21,6 +21,9 @@ type State struct {
 	Entries    map[string]map[string]Entry
 
 	base map[Hook][]string // base chains by priority; nil: to be made
+	// lengths counts the members of each set by the length of their prefix,
+	// so that a lookup need not try those that do not occur.
+	lengths map[string]*[129]int
 }
 
 // NewState is an empty ruleset.
@@ -31,6 +34,7 @@ func NewState() *State {
 		Members:    map[string]map[Element]struct{}{},
 		Dispatches: map[string]*Dispatch{},
 		Entries:    map[string]map[string]Entry{},
+		lengths:    map[string]*[129]int{},
 	}
 }
 
@@ -47,8 +51,12 @@ func (s *State) Want(id ID, o Object) {
 		if m == nil {
 			m = map[Element]struct{}{}
 			s.Members[id.Name] = m
+			s.lengths[id.Name] = &[129]int{}
 		}
-		m[id.Elem] = struct{}{}
+		if _, ok := m[id.Elem]; !ok {
+			m[id.Elem] = struct{}{}
+			s.lengths[id.Name][id.Elem.Net.Bits()]++
+		}
 	case *Dispatch:
 		s.Dispatches[id.Name] = v
 	case Entry:
@@ -72,7 +80,15 @@ func (s *State) Unwant(id ID) {
 	case KindSet:
 		delete(s.Sets, id.Name)
 	case KindMember:
-		delete(s.Members[id.Name], id.Elem)
+		m := s.Members[id.Name]
+		if _, ok := m[id.Elem]; !ok {
+			return
+		}
+		s.lengths[id.Name][id.Elem.Net.Bits()]--
+		if delete(m, id.Elem); len(m) == 0 {
+			delete(s.Members, id.Name)
+			delete(s.lengths, id.Name)
+		}
 	case KindDispatch:
 		delete(s.Dispatches, id.Name)
 	case KindEntry:
@@ -193,7 +209,7 @@ func (e *evaluation) chain(name string, depth int) Verdict {
 		switch a := &r.Action; a.Verb {
 		case Accept, Drop, Reject:
 			e.trace.Chain, e.trace.Rule, e.trace.Comment = name, i, r.Comment
-			return map[Verb]Verdict{Accept: Accepted, Drop: Dropped, Reject: Rejected}[a.Verb]
+			return [...]Verdict{Accept: Accepted, Drop: Dropped, Reject: Rejected}[a.Verb]
 		case Return:
 			return 0
 		case Jump:
@@ -292,8 +308,11 @@ func (e *evaluation) inSets(names []string, a netip.Addr, want bool) bool {
 }
 
 func (e *evaluation) inSet(name string, a netip.Addr) bool {
-	members := e.state.Members[name]
-	for bits := a.BitLen(); bits >= 0; bits-- {
+	members, lengths := e.state.Members[name], e.state.lengths[name]
+	for bits := a.BitLen(); bits >= 0 && len(members) > 0; bits-- {
+		if lengths[bits] == 0 {
+			continue
+		}
 		n, _ := a.Prefix(bits)
 		if _, ok := members[Element{Net: n}]; ok {
 			return true
