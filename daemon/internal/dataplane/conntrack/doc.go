@@ -31,7 +31,9 @@
 //  4. If only members of sets came or went, only flows from or to addresses
 //     that these cover are judged.
 //  5. Deletion names the entry's id, so that another flow with the same
-//     addresses and ports, that came since, is not hit.
+//     addresses and ports, that came since, is not hit. (The kernel makes the
+//     id of the tuple and the entry's place in memory, so it is hit if it was
+//     put in the very same place; it is then judged once more, no worse.)
 //
 // # Interfaces
 //
