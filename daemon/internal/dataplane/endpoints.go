@@ -151,15 +151,17 @@ func (p *Planner) endpointChains(base string, ep *intent.HostEndpoint, h hooking
 	}
 
 	denied := false
+	var said []api.Key // policies of this direction so far
 	for i := range tiers {
 		t := &tiers[i]
 		list := tierPolicies(t, h.direction)
 		if len(list) == 0 {
 			continue
 		}
+		said = append(said, list...)
 		own, chained := p.tierRules(list, h.direction, v)
 		if !t.DefaultPass {
-			own = append(own, deny("tier "+t.Name+" default"))
+			own = append(own, keeping(deny("tier "+t.Name+" default"), p.keeps(list...)))
 		}
 		if !chained {
 			rules = append(rules, own...)
@@ -181,7 +183,7 @@ func (p *Planner) endpointChains(base string, ep *intent.HostEndpoint, h hooking
 		for _, profile := range ep.Profiles {
 			rules = append(rules, jump(profileChain(profile, h.direction)+v.suffix))
 		}
-		rules = append(rules, deny("no policy or profile allows it"))
+		rules = append(rules, keeping(deny("no policy or profile allows it"), p.keeps(said...)))
 	}
 	out[base+v.suffix] = &ruleset.Chain{Rules: rules}
 	return out

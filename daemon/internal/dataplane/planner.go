@@ -66,6 +66,7 @@ type Planner struct {
 	usedBy   map[api.Key]map[string]bool         // policy → endpoints listing it
 	lists    map[string]map[api.Key]bool         // endpoint → policies it lists
 	passes   map[api.Key]map[api.PolicyType]bool // policy directions with a Pass
+	keeping  map[api.Key]bool                    // policies with KeepFlows
 }
 
 // NewPlanner makes a planner that passes its plan on to out. Nothing is
@@ -92,6 +93,7 @@ func NewPlanner(out Out) *Planner {
 		usedBy:         map[api.Key]map[string]bool{},
 		lists:          map[string]map[api.Key]bool{},
 		passes:         map[api.Key]map[api.PolicyType]bool{},
+		keeping:        map[api.Key]bool{},
 	}
 }
 

@@ -45,6 +45,7 @@ func (p *Planner) planPolicies() {
 			p.wantVariants(name, list, policyOrigin(k, pol.Tier, d), d)
 		}
 		p.notePasses(k, pol)
+		p.noteKeeping(k, pol)
 	}
 	clear(p.dirtyPolicies)
 }

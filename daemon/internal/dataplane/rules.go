@@ -63,6 +63,7 @@ func (p *Planner) variants(d api.PolicyType) []variant {
 // policyRules renders a list of rules of a policy or profile.
 func (p *Planner) policyRules(list []intent.Rule, o origin, deny ruleset.Verb) []ruleset.Rule {
 	var rules []ruleset.Rule
+	keep := p.keeps(o.key())
 	for i := range list {
 		r := &list[i]
 		if r.Never {
@@ -71,7 +72,7 @@ func (p *Planner) policyRules(list []intent.Rule, o origin, deny ruleset.Verb) [
 		action := p.action(r.Action, o, deny)
 		comment := fmt.Sprintf("%s %d", o, r.Index)
 		for _, m := range matches(r) {
-			rules = append(rules, ruleset.Rule{Match: m, Action: action, Counter: true, Comment: shorten(comment, 100)})
+			rules = append(rules, ruleset.Rule{Match: m, Action: action, Counter: true, Comment: shorten(comment, 100), KeepFlows: keep && r.Action == api.Deny})
 		}
 	}
 	return rules

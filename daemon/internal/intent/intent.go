@@ -167,6 +167,8 @@ type Policy struct {
 	// Untracked: doNotTrack. PreDNAT: preDNAT. At most one of them is set,
 	// and such a policy is listed only in the tiers of its own kind.
 	Untracked, PreDNAT bool
+	// KeepFlows: established flows that this policy denies are not cut.
+	KeepFlows bool
 }
 
 // Profile is a profile that an endpoint of this host lists.

@@ -34,6 +34,9 @@ func (f *Facts) Text() string {
 			if v.ApplyOnForward {
 				head += " forward"
 			}
+			if v.KeepFlows {
+				head += " keep-flows"
+			}
 			blocks = append(blocks, head+"\n"+rulesText("ingress", v.Ingress)+rulesText("egress", v.Egress))
 		case *intent.Profile:
 			blocks = append(blocks, keyText(k)+"\n"+rulesText("ingress", v.Ingress)+rulesText("egress", v.Egress))
