@@ -44,6 +44,7 @@ var floors = map[string]int{
 	"daemon/internal/snapshot":            3,
 	"daemon/internal/dataplane/nftables":  3,
 	"daemon/internal/dataplane/monitor":   3,
+	"daemon/internal/dataplane/conntrack": 3,
 
 	"daemon/internal/status": 4,
 	"daemon/internal/config": 4,
@@ -94,7 +95,7 @@ var soleImporters = map[string][]string{
 	"go.etcd.io/bbolt":                  {"daemon/internal/store/etcd/embedded"},
 	"github.com/gorilla/mux":            {"web/apiserver"},
 	"github.com/spf13/viper":            {"daemon/internal/config", "cli/command"},
-	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables"},
+	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/dataplane/conntrack"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
 	"k8s.io/apimachinery":               {"web/apiserver"},
 	"k8s.io/kube-openapi":               {"web/apiserver"},

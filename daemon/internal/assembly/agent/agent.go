@@ -112,7 +112,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	if err != nil {
 		return err
 	}
-	defer l.filter.Close()
+	defer l.close()
 	thinking := &pulse{}
 	maps.Copy(live, liveness(l.loop, thinking))
 	reporter := status.NewReporter(board, store, log.With("part", "reporter"))

@@ -14,6 +14,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/conntrack"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
@@ -32,6 +33,7 @@ type lane struct {
 	planner *dataplane.Planner // the loop's goroutine only
 	stage   *stage             // from the planner to the filter; the loop's goroutine only
 	filter  *nftables.Filter   // the loop's goroutine only
+	flows   *conntrack.Part    // the loop's goroutine only
 	monitor *monitor.Monitor
 	links   *monitor.Links
 	// All of the loop's goroutine only: how far what was noted goes, whether
@@ -64,15 +66,26 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 	if l.filter, err = nftables.New(nc); err != nil {
 		return nil, err
 	}
+	if l.flows, err = conntrack.New(conntrack.Config{InForce: l.filter.InForce, Log: log.With("part", "conntrack")}); err != nil {
+		l.filter.Close()
+		return nil, err
+	}
 	l.planner = dataplane.NewPlanner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
-		Name: "host", Parts: []reconcile.Part{l.filter}, Before: l.plan, Log: log.With("lane", "host"),
+		// The rules first, then the flows that they no longer allow.
+		Name: "host", Parts: []reconcile.Part{l.filter, l.flows}, Before: l.plan, Log: log.With("lane", "host"),
 		ResyncEvery: cfg.ResyncInterval, Report: l.report,
 	})
 	l.inbox = reconcile.NewInbox(func(c intent.Change) intent.Key { return c.Key }, l.loop.Wake)
 	l.monitor = monitor.New(monitor.Config{Table: nc.Table, Own: l.filter.Port(), Log: log.With("part", "monitor")})
 	l.links = monitor.NewLinks(monitor.LinksConfig{Log: log.With("part", "links")})
 	return l, nil
+}
+
+// close closes what the lane has open; the rules stay.
+func (l *lane) close() {
+	l.flows.Close()
+	l.filter.Close()
 }
 
 // picture takes calc's words; everything up to revision is in them.
@@ -143,7 +156,7 @@ func (l *lane) plan(context.Context) error {
 		return nil // what is noted is planned when the rest has come
 	}
 	l.planner.Flush()
-	l.stage.release(l.filter)
+	l.stage.release(both{l.filter, l.flows})
 	l.applied, l.unplanned = l.mark, false
 	governed := map[string][]string{}
 	for name, ifaces := range l.planner.Governed() {
@@ -165,6 +178,9 @@ func (l *lane) plan(context.Context) error {
 func (l *lane) report(r reconcile.Report) {
 	l.board.LoopReport(r)
 	for _, p := range r.Parts {
+		if p.Part != l.filter.Name() {
+			continue
+		}
 		s := l.filter.Summary()
 		l.board.UpdateDataplane(func(d *api.DataplaneStatus) {
 			d.Backend, d.Why = l.filter.Name(), "the kernel has nf_tables"
@@ -194,6 +210,7 @@ func (l *lane) report(r reconcile.Report) {
 		})
 	}
 	l.board.SetFaults("nftables", faults)
+	l.reportFlows()
 }
 
 func (l *lane) drifted(d nftables.Drift) {
