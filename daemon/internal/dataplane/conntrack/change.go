@@ -12,23 +12,33 @@ import (
 // change is what a pass is about: what became other than it was.
 type change struct {
 	objects map[ruleset.ID]ruleset.Object // nil: gone
-	// members are all that changed if only members of sets did.
+	// members covers the members of sets that came or went, chains are those
+	// that changed, and rest tells of other changes.
 	members cover
-	only    bool
+	chains  []string
+	rest    bool
+	// difference is what chains make out for a flow; nil: it must be judged.
+	difference *ruleset.Difference
 }
 
 // changeOf is the difference that noted wishes make to a state.
 func changeOf(s *ruleset.State, noted map[ruleset.ID]ruleset.Object) change {
-	c := change{objects: map[ruleset.ID]ruleset.Object{}, only: true}
+	c := change{objects: map[ruleset.ID]ruleset.Object{}}
 	for id, o := range noted {
-		if reflect.DeepEqual(object(s, id), o) {
+		old := object(s, id)
+		if reflect.DeepEqual(old, o) {
 			continue
 		}
 		c.objects[id] = o
-		if id.Kind == ruleset.KindMember {
+		switch id.Kind {
+		case ruleset.KindMember:
 			c.members.add(id.Elem.Net)
-		} else {
-			c.only = false
+		case ruleset.KindChain:
+			c.chains = append(c.chains, id.Name)
+		case ruleset.KindSet: // one that comes or goes is not used by other chains
+			c.rest = c.rest || old != nil && o != nil
+		default:
+			c.rest = true
 		}
 	}
 	return c
@@ -72,9 +82,10 @@ func (c *change) apply(s *ruleset.State) {
 	}
 }
 
-// concerns tells whether the change can matter to an entry.
-func (c *change) concerns(e *entry) bool {
-	return !c.only || c.members.has(e.orig.src) || c.members.has(e.orig.dst) || c.members.has(e.reply.src)
+// concerns tells whether the change can matter to a flow, of which neither way
+// nor interfaces need be known yet.
+func (c *change) concerns(f *ruleset.Flow) bool {
+	return c.rest || c.difference == nil || f.Has(c.members.has) || c.difference.Touches(f)
 }
 
 // cover is a set of prefixes. The zero value is empty.

@@ -207,6 +207,7 @@ func (p *Part) begin() bool {
 	if len(c.objects) == 0 {
 		return false
 	}
+	c.difference = ruleset.NewDifference(p.then, p.now, c.chains)
 	p.pass = &pass{change: c, began: time.Now()}
 	return true
 }
@@ -271,10 +272,11 @@ func (p *Part) judge(e *entry) (*ruleset.Flow, error) {
 		w.related = append(w.related, related{e.doom(), e.master})
 		return nil, nil
 	}
-	if !w.change.concerns(e) {
+	f := e.flow()
+	if !w.change.concerns(&f) {
 		return nil, nil
 	}
-	f, ok, err := p.routes.flow(e)
+	ok, err := p.routes.place(&f)
 	if err != nil || !ok {
 		return nil, err
 	}

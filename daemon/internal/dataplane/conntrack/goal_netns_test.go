@@ -106,6 +106,9 @@ func TestNetnsConntrack_TighteningCutsWhatItDeniesAndNothingElse(t *testing.T) {
 	t.Logf("-seed %d", s)
 	random := rand.New(rand.NewPCG(s, 1))
 	g := &goal{bed: newBed(t), t: t}
+	for _, timeout := range []string{"udp_timeout", "udp_timeout_stream"} { // a UDP flow shall not end by itself
+		g.host.Sysctl("net/netfilter/nf_conntrack_"+timeout, "86400")
+	}
 	for i := range 13 {
 		g.sources = append(g.sources, fmt.Sprint("10.1.0.", 100+i))
 		if i > 0 {

@@ -103,60 +103,59 @@ func (r *routes) forget() error {
 	return nil
 }
 
-// flow is an entry as a flow; false: it cannot pass through this host.
-func (r *routes) flow(e *entry) (f ruleset.Flow, ok bool, err error) {
-	f = ruleset.Flow{
-		Protocol: e.orig.protocol, Src: e.orig.src, Dst: e.orig.dst, SrcPort: e.orig.srcPort, DstPort: e.orig.dstPort,
-		ICMPType: e.orig.icmpType, ICMPCode: e.orig.icmpCode,
-	}
+// place finds out the way of a flow and its interfaces; false: it cannot pass
+// through this host.
+func (r *routes) place(f *ruleset.Flow) (ok bool, err error) {
 	dst := f.Dst
-	if e.status&statusDNAT != 0 {
-		f.DNATed, f.NewDst, f.NewDstPort = true, e.reply.src, e.reply.srcPort
+	if f.DNATed {
 		dst = f.NewDst
 	}
 	from, err := r.ask(question{to: f.Src})
 	if err != nil {
-		return f, false, err
+		return false, err
 	}
-	to, err := r.ask(question{to: dst})
-	if err != nil {
-		return f, false, err
+	to := place{kind: shared}
+	if !everybody(dst) {
+		if to, err = r.ask(question{to: dst}); err != nil {
+			return false, err
+		}
 	}
 	fromHere := from.kind == here || f.Src.IsUnspecified()
 	switch {
 	case fromHere && to.kind == here:
 		f.Way = ruleset.Looped
-		return f, true, nil
+		return true, nil
 	case to.kind == here, to.kind == shared && !fromHere:
 		f.Way = ruleset.ToHost
 		f.In, err = r.side(f.Src, dst, from)
-		return f, true, err
+		return true, err
 	case fromHere:
 		f.Way = ruleset.FromHost
-		if r.special && !f.Src.IsUnspecified() {
+		if r.special && to.kind == beyond && !f.Src.IsUnspecified() {
 			if to, err = r.ask(question{to: dst, from: f.Src}); err != nil {
-				return f, false, err
+				return false, err
 			}
 		}
 		if to.kind == nowhere {
-			return f, false, nil
+			return false, nil
 		}
 		f.Out, err = r.side(dst, f.Src, to)
-		return f, true, err
+		return true, err
 	}
 	f.Way = ruleset.Forwarded
 	if f.In, err = r.side(f.Src, dst, from); err != nil {
-		return f, false, err
+		return false, err
 	}
 	f.Out, err = r.onward(f.Src, dst, from, to)
-	return f, len(f.Out) > 0, err
+	return len(f.Out) > 0, err
 }
 
 // side are the interfaces by which this host and far exchange packets, if p is
-// where far is; near is this host's address. A link-local address is on every
-// link, and so it is the links with the host's own address that count.
+// where far is; near is this host's address. Link-local and multicast addresses
+// are on every link, and so it is the links with the host's own address that
+// count.
 func (r *routes) side(far, near netip.Addr, p place) ([]string, error) {
-	if far.IsLinkLocalUnicast() && far.Is6() || far.IsLinkLocalMulticast() || far == broadcast {
+	if far.IsLinkLocalUnicast() && far.Is6() || everybody(far) {
 		if !r.listed() {
 			if err := r.list(); err != nil {
 				return nil, err
@@ -179,6 +178,10 @@ func (r *routes) side(far, near netip.Addr, p place) ([]string, error) {
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// everybody reports whether an address is that of no host, which no route is
+// asked for.
+func everybody(a netip.Addr) bool { return a.IsMulticast() || a == broadcast }
 
 // onward are the interfaces by which what came from src leaves for dst.
 func (r *routes) onward(src, dst netip.Addr, from, to place) ([]string, error) {

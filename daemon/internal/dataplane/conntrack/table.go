@@ -9,6 +9,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
 // Numbers of <linux/netfilter/nfnetlink_conntrack.h>.
@@ -81,6 +83,18 @@ func (e *entry) read(body []byte) bool {
 		}
 	})
 	return e.orig.src.IsValid() && e.reply.src.IsValid() && len(e.id) == 4
+}
+
+// flow is the entry as a flow, without its way and interfaces.
+func (e *entry) flow() ruleset.Flow {
+	f := ruleset.Flow{
+		Protocol: e.orig.protocol, Src: e.orig.src, Dst: e.orig.dst, SrcPort: e.orig.srcPort, DstPort: e.orig.dstPort,
+		ICMPType: e.orig.icmpType, ICMPCode: e.orig.icmpCode,
+	}
+	if e.status&statusDNAT != 0 {
+		f.DNATed, f.NewDst, f.NewDstPort = true, e.reply.src, e.reply.srcPort
+	}
+	return f
 }
 
 // read reads a tuple; true: it is in a zone of its own.
