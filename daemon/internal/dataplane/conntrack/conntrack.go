@@ -38,8 +38,8 @@ const (
 
 // Summary is what a Part has done and seen.
 type Summary struct {
-	// Cut counts the flows that were cut since the start; Failed those that
-	// the kernel did not let be cut.
+	// Cut counts the flows that were cut since the start, in passes that have
+	// ended; Failed those that the kernel did not let be cut.
 	Cut, Failed uint64
 	// LastCut is how many the last change cut, of LastJudged entries that
 	// were judged for it; LastTime is when its pass ended, zero if there was
@@ -108,8 +108,12 @@ func New(cfg Config) (*Part, error) {
 	}
 	var err error
 	if p.c, err = dial(unix.NETLINK_NETFILTER); err == nil {
-		if p.sock, err = dial(unix.NETLINK_INET_DIAG); err == nil {
-			p.routes, err = newRoutes()
+		p.routes, err = newRoutes()
+	}
+	if err == nil {
+		if p.sock, err = dial(unix.NETLINK_INET_DIAG); err != nil {
+			p.noSockets(err)
+			err = nil
 		}
 	}
 	if err != nil {
@@ -159,17 +163,21 @@ func (p *Part) giveUp() {
 // Reconcile works on the table for at most some ten milliseconds. If there is
 // more to do, or something to wait for, it asks to be called again.
 func (p *Part) Reconcile(ctx context.Context) (again time.Duration, err error) {
-	defer func() {
-		if err != nil {
-			p.giveUp()
-			err = fmt.Errorf("conntrack: %w", err)
-		}
-	}()
+	var blind error // how full the table is does not matter to what is to be cut
 	if time.Since(p.looked) >= usageEvery {
-		if err := p.look(); err != nil {
-			return 0, err
-		}
+		blind = p.look()
 	}
+	if again, err = p.flows(ctx); err != nil {
+		p.giveUp()
+	}
+	if err = errors.Join(err, blind); err != nil {
+		err = fmt.Errorf("conntrack: %w", err)
+	}
+	return again, err
+}
+
+// flows is Reconcile without a look at how full the table is.
+func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 	again = usageEvery - time.Since(p.looked)
 	if p.pass == nil {
 		switch {
@@ -296,8 +304,6 @@ func (p *Part) cut(doom []doomed, sockets []end) error {
 	w := p.pass
 	w.cut += removed
 	w.failed += kept
-	p.summary.Cut += uint64(removed)
-	p.summary.Failed += uint64(kept)
 	for _, d := range doom {
 		w.ended[d.flow] = struct{}{}
 	}
@@ -307,13 +313,18 @@ func (p *Part) cut(doom []doomed, sockets []end) error {
 		}
 		switch e := p.sock.shut(s); {
 		case errors.Is(e, unix.EOPNOTSUPP):
-			p.cannotShut = true
-			p.log.Warn("Sockets cannot be closed: a connection that was cut may be taken up again by its other end", "err", e)
+			p.noSockets(e)
 		default:
 			err = errors.Join(err, e)
 		}
 	}
 	return err
+}
+
+// noSockets notes that the kernel cannot close sockets for us.
+func (p *Part) noSockets(err error) {
+	p.cannotShut = true
+	p.log.Warn("Sockets cannot be closed: a connection that was cut may be taken up again by its other end", "err", err)
 }
 
 // finish ends a pass.
@@ -323,6 +334,8 @@ func (p *Part) finish() {
 	w.change.apply(p.then)
 	p.pass = nil
 	s := &p.summary
+	s.Cut += uint64(w.cut)
+	s.Failed += uint64(w.failed)
 	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), time.Since(w.began)
 	level := slog.LevelDebug
 	if w.cut+w.failed > 0 {

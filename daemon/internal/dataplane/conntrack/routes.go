@@ -131,7 +131,7 @@ func (r *routes) place(f *ruleset.Flow) (ok bool, err error) {
 		return true, err
 	case fromHere:
 		f.Way = ruleset.FromHost
-		if r.special && to.kind == beyond && !f.Src.IsUnspecified() {
+		if r.special && to.kind != shared && !f.Src.IsUnspecified() {
 			if to, err = r.ask(question{to: dst, from: f.Src}); err != nil {
 				return false, err
 			}

@@ -14,13 +14,18 @@ type Difference struct {
 }
 
 // NewDifference compares two rulesets in which only these chains differ, and
-// the members of sets. (Chains that one of the two lacks do not matter: only
-// chains that differ as well lead to them.) It returns nil if one of the chains
-// sees more of a packet; then nothing can be said in short.
+// the members of sets. (Chains that one of the two lacks do not matter unless
+// they are base chains: only chains that differ as well lead to them.) It
+// returns nil if one of the chains sees more of a packet; then nothing can be
+// said in short.
 func NewDifference(before, now *State, chains []string) *Difference {
 	d := &Difference{before: before, now: now}
 	for _, name := range chains {
-		if before.Chains[name] == nil || now.Chains[name] == nil {
+		b, n := before.Chains[name], now.Chains[name]
+		switch {
+		case b != nil && b.Hook != NoHook, n != nil && n.Hook != NoHook:
+			return nil
+		case b == nil, n == nil:
 			continue
 		}
 		if !before.plain(name, 0) || !now.plain(name, 0) {

@@ -129,4 +129,7 @@ func TestDifference_SaysNothingOfChainsThatSeeMore(t *testing.T) {
 	if NewDifference(base, one(HookInput, 1), []string{"base"}) != nil {
 		t.Error("a base chain: a Difference, want none")
 	}
+	if NewDifference(base, NewState(), []string{"base"}) != nil || NewDifference(NewState(), base, []string{"base"}) != nil {
+		t.Error("a base chain that comes or goes: a Difference, want none")
+	}
 }
