@@ -24,6 +24,8 @@ type lane struct {
 	filter  *nftables.Filter
 	part    *Part
 	planner *dataplane.Planner
+	// filtering is how long the filter has taken, all in all.
+	filtering time.Duration
 }
 
 // tee is what assembly has between the planner and the parts.
@@ -80,9 +82,11 @@ func (l *lane) settle() Summary {
 func (l *lane) turn() (again time.Duration) {
 	l.t.Helper()
 	l.ns.MustDo(func() (err error) {
+		began := time.Now()
 		if _, err = l.filter.Reconcile(context.Background()); err != nil {
 			return err
 		}
+		l.filtering += time.Since(began)
 		again, err = l.part.Reconcile(context.Background())
 		return err
 	})

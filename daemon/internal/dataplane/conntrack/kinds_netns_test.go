@@ -13,6 +13,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
 var ssh = intent.Settings{FailsafeInbound: []intent.Failsafe{{Protocol: protoTCP, Port: 22}}}
@@ -155,6 +156,60 @@ func TestNetnsConntrack_PreroutingSeesWhatWasDialled(t *testing.T) {
 		}
 	}
 	_ = rewritten
+}
+
+// TestNetnsConntrack_Workload: flows from and to an address behind an interface
+// of its own are judged by the chains that its name leads to.
+func TestNetnsConntrack_Workload(t *testing.T) {
+	b := newBed(t)
+	workload := netnstest.New(t)
+	netnstest.Veth(workload, b.host, "w0", "cali1", []string{"10.9.0.5/32", "fd09::5/128"}, nil)
+	b.host.Run("sh", "-c", "ip route add 10.9.0.5/32 dev cali1; ip -6 route add fd09::5/128 dev cali1; echo 1 > /proc/sys/net/ipv4/conf/cali1/proxy_arp; ip -6 addr add fe80::99/64 dev cali1 nodad")
+	workload.Run("sh", "-c", "ip route add default dev w0; ip -6 route add default via fe80::99 dev w0")
+	for _, at := range []string{"10.9.0.5:80", "[fd09::5]:80"} {
+		serve(t, workload, at)
+	}
+	for _, at := range []string{server4 + ":81", "[" + server6 + "]:81"} {
+		serve(t, b.server, at)
+	}
+	out := tee{b.lane}
+	id := func(kind ruleset.Kind, name string) ruleset.ID { return ruleset.ID{Kind: kind, Name: name} }
+	established := ruleset.Rule{Match: ruleset.Match{CtState: ruleset.CtEstablished | ruleset.CtRelated}, Action: ruleset.Action{Verb: ruleset.Accept}}
+	chains := map[string]ruleset.Action{"from": {Verb: ruleset.DispatchIn, Target: "from"}, "to": {Verb: ruleset.DispatchOut, Target: "to"}}
+	for i, name := range []string{"from", "to"} {
+		out.Want(id(ruleset.KindDispatch, name), &ruleset.Dispatch{})
+		out.Want(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: "cali1"}, ruleset.Entry{Chain: name + "-1"})
+		out.Want(id(ruleset.KindChain, name), &ruleset.Chain{Hook: ruleset.HookForward, Priority: i, Rules: []ruleset.Rule{established, {Action: chains[name]}}})
+		out.Want(id(ruleset.KindChain, name+"-1"), &ruleset.Chain{})
+	}
+	b.settle()
+	to := []*flow{dialFlow(t, b.client, "udp", "10.9.0.5:80"), dialFlow(t, b.client, "udp", "[fd09::5]:80"), dialFlow(t, b.server, "tcp", "10.9.0.5:80")}
+	from := []*flow{dialFlow(t, workload, "tcp", server4+":81"), dialFlow(t, workload, "udp", "["+server6+"]:81")}
+	past := dialFlow(t, b.client, "tcp", server4+":81")
+	deny := func(port uint16, protocols ...uint8) *ruleset.Chain {
+		c := &ruleset.Chain{}
+		for _, p := range protocols {
+			ports := []ruleset.PortRange{{Min: port, Max: port}}
+			c.Rules = append(c.Rules,
+				ruleset.Rule{Match: ruleset.Match{Protocol: p, DstPorts: ports}, Action: ruleset.Action{Verb: ruleset.Drop}},
+				ruleset.Rule{Match: ruleset.Match{Protocol: p, SrcPorts: ports}, Action: ruleset.Action{Verb: ruleset.Drop}})
+		}
+		return c
+	}
+	out.Want(id(ruleset.KindChain, "to-1"), deny(80, protoTCP, 17))
+	out.Want(id(ruleset.KindChain, "from-1"), deny(80, protoTCP, 17))
+	if s := b.settle(); s.LastCut != len(to) {
+		t.Errorf("what comes to the workload is denied: %d flows cut, want %d", s.LastCut, len(to))
+	}
+	expect(t, false, to...)
+	expect(t, true, append(from, past)...)
+	out.Want(id(ruleset.KindChain, "to-1"), deny(81, protoTCP, 17))
+	out.Want(id(ruleset.KindChain, "from-1"), deny(81, protoTCP, 17))
+	if s := b.settle(); s.LastCut != len(from) {
+		t.Errorf("what the workload sends is denied: %d flows cut, want %d", s.LastCut, len(from))
+	}
+	expect(t, false, from...)
+	expect(t, true, past)
 }
 
 // TestNetnsConntrack_FromHost: what this host began is cut by an egress deny.

@@ -169,12 +169,20 @@ func TestState_MembersAreCountedByLength(t *testing.T) {
 		{func() { s.Want(member("10.0.0.0/24"), Member{}); s.Want(member("10.0.0.0/24"), Member{}) }, Dropped},
 		{func() { s.Want(member("10.1.0.0/24"), Member{}); s.Unwant(member("10.0.0.0/24")) }, Accepted},
 		{func() { s.Unwant(member("10.0.0.0/24")); s.Want(member("10.0.0.2/32"), Member{}) }, Dropped},
+		{func() { s.Unwant(member("10.1.0.0/24")); s.Want(member("10.1.0.0/24"), Member{}) }, Dropped},
 		{func() { s.Unwant(member("10.1.0.0/24")); s.Unwant(member("10.0.0.2/32")) }, Accepted},
 		{func() { s.Want(member("0.0.0.0/0"), Member{}) }, Dropped},
 	}
 	for i, step := range steps {
 		if step.do(); judge() != step.want {
 			t.Errorf("step %d: %s, want %s", i, judge(), step.want)
+		}
+		lengths := map[int]bool{}
+		for e := range s.Members["s"] {
+			lengths[e.Net.Bits()] = true
+		}
+		if l := s.lookups["s"]; l != nil && len(l.lengths) != len(lengths) || l == nil && len(lengths) > 0 {
+			t.Errorf("step %d: looks for lengths %+v, want those of %v", i, l, s.Members["s"])
 		}
 	}
 }
