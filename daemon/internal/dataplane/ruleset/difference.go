@@ -13,11 +13,15 @@ type Difference struct {
 	chains      []string // in both, and other in each
 }
 
+// worthwhile is how many chains it is quicker to compare than to judge a flow
+// twice.
+const worthwhile = 20
+
 // NewDifference compares two rulesets in which only these chains differ, and
 // the members of sets. (Chains that one of the two lacks do not matter unless
 // they are base chains: only chains that differ as well lead to them.) It
-// returns nil if one of the chains sees more of a packet; then nothing can be
-// said in short.
+// returns nil if one of the chains sees more of a packet, or if there are too
+// many; then nothing can be said in short.
 func NewDifference(before, now *State, chains []string) *Difference {
 	d := &Difference{before: before, now: now}
 	for _, name := range chains {
@@ -31,7 +35,9 @@ func NewDifference(before, now *State, chains []string) *Difference {
 		if !before.plain(name, 0) || !now.plain(name, 0) {
 			return nil
 		}
-		d.chains = append(d.chains, name)
+		if d.chains = append(d.chains, name); len(d.chains) > worthwhile {
+			return nil
+		}
 	}
 	return d
 }

@@ -125,6 +125,15 @@ func TestDifference_SaysNothingOfChainsThatSeeMore(t *testing.T) {
 			t.Errorf("a chain that neither has: no Difference, want one that touches nothing")
 		}
 	}
+	before, now, names := NewState(), NewState(), []string(nil)
+	for i := range worthwhile + 1 {
+		names = append(names, fmt.Sprint("c", i))
+		before.Want(ID{Kind: KindChain, Name: names[i]}, &Chain{})
+		now.Want(ID{Kind: KindChain, Name: names[i]}, &Chain{Rules: []Rule{drop(Match{})}})
+	}
+	if NewDifference(before, now, names) != nil || NewDifference(before, now, names[1:]) == nil {
+		t.Errorf("of %d chains a Difference, or of %d none", worthwhile+1, worthwhile)
+	}
 	base := one(HookInput, 0)
 	if NewDifference(base, one(HookInput, 1), []string{"base"}) != nil {
 		t.Error("a base chain: a Difference, want none")
