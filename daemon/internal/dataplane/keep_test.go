@@ -16,7 +16,10 @@ import (
 // them keep flows.
 func keptBy(s intent.Settings, a, b, c, pass bool) []intent.Change {
 	rules := func(port uint16) []intent.Rule {
-		return []intent.Rule{{Action: api.Deny, Protocol: 6, Destination: intent.Entity{Ports: []intent.PortRange{{Min: port, Max: port}}}}}
+		return []intent.Rule{
+			{Action: api.Deny, Protocol: 6, Destination: intent.Entity{Ports: []intent.PortRange{{Min: port, Max: port}}}},
+			{Action: api.Allow, Protocol: 17},
+		}
 	}
 	return []intent.Change{
 		settingsOf(s),
@@ -50,8 +53,17 @@ func TestPlanner_WhoDeniesDecidesWhetherFlowsAreKept(t *testing.T) {
 		{"all policies keep", keptBy(intent.Settings{}, true, true, true, true),
 			map[uint16]bool{1: true, 2: true, 3: true, 5: true}, "no policy or profile allows it"},
 		{"all but one of another tier keep", keptBy(intent.Settings{}, true, true, false, true), map[uint16]bool{1: true, 2: true}, "no policy or profile allows it"},
+		{"there is no policy", append(keptBy(intent.Settings{}, true, true, true, true), endpoint("h", &intent.HostEndpoint{Interface: "eth0", Profiles: []string{"p"}})),
+			nil, "no policy or profile allows it"},
 	} {
 		s := planOf(c.changes...)
+		for name, chain := range s.Chains {
+			for _, r := range chain.Rules {
+				if r.KeepFlows && r.Action.Verb != ruleset.Drop {
+					t.Errorf("%s: chain %s: %s keeps flows and denies nothing", c.name, name, &r)
+				}
+			}
+		}
 		for port := uint16(1); port <= 5; port++ {
 			p := tcp("eth0", "")
 			p.DstPort = port

@@ -212,6 +212,39 @@ func TestNetnsConntrack_Workload(t *testing.T) {
 	expect(t, true, past)
 }
 
+// TestNetnsConntrack_InterfaceThatGetsAnotherChain: no rule changes, only which
+// of them an interface's packets meet.
+func TestNetnsConntrack_InterfaceThatGetsAnotherChain(t *testing.T) {
+	b := newBed(t)
+	serve(t, b.host, host4+":80")
+	serve(t, b.host, back4+":80")
+	out := tee{b.lane}
+	id := func(kind ruleset.Kind, name string) ruleset.ID { return ruleset.ID{Kind: kind, Name: name} }
+	entry := func(iface string) ruleset.ID {
+		return ruleset.ID{Kind: ruleset.KindEntry, Name: "in", Iface: iface}
+	}
+	out.Want(id(ruleset.KindDispatch, "in"), &ruleset.Dispatch{})
+	out.Want(entry("eth0"), ruleset.Entry{})
+	out.Want(id(ruleset.KindChain, "closed"), &ruleset.Chain{Rules: []ruleset.Rule{{Action: ruleset.Action{Verb: ruleset.Drop}}}})
+	out.Want(id(ruleset.KindChain, "base"), &ruleset.Chain{Hook: ruleset.HookInput, Rules: []ruleset.Rule{
+		{Match: ruleset.Match{CtState: ruleset.CtEstablished | ruleset.CtRelated}, Action: ruleset.Action{Verb: ruleset.Accept}},
+		{Action: ruleset.Action{Verb: ruleset.DispatchIn, Target: "in"}},
+	}})
+	b.settle()
+	by0, by1 := dialFlow(t, b.client, "tcp", host4+":80"), dialFlow(t, b.server, "tcp", back4+":80")
+	out.Want(entry("eth0"), ruleset.Entry{Chain: "closed"})
+	if s := b.settle(); s.LastCut != 1 {
+		t.Errorf("%d flows cut, want the one by eth0", s.LastCut)
+	}
+	expect(t, false, by0)
+	expect(t, true, by1)
+	out.Want(entry("eth1"), ruleset.Entry{Chain: "closed"})
+	if s := b.settle(); s.LastCut != 1 {
+		t.Errorf("%d flows cut, want the one by eth1", s.LastCut)
+	}
+	expect(t, false, by1)
+}
+
 // TestNetnsConntrack_FromHost: what this host began is cut by an egress deny.
 func TestNetnsConntrack_FromHost(t *testing.T) {
 	b := newBed(t)

@@ -74,9 +74,8 @@ func answers(s *ruleset.State, f *ruleset.Flow) bool {
 func (c *conn) shut(s end) error {
 	err := func() error {
 		found, err := c.diag(sockGet, 0, s, noCookie)
-		// struct inet_diag_msg: the state, the remote port, the cookie.
-		if err != nil || len(found) < 52 || found[1] == stateListen ||
-			binary.BigEndian.Uint16(found[6:]) != s.remote.Port() {
+		// struct inet_diag_msg: the state, the cookie.
+		if err != nil || len(found) < 52 || found[1] == stateListen {
 			return err
 		}
 		_, err = c.diag(sockDestroy, unix.NLM_F_ACK, s, binary.NativeEndian.Uint64(found[44:]))
