@@ -344,28 +344,3 @@ func (p *Part) finish() {
 	p.log.Log(context.Background(), level, "Flows that are no longer allowed were cut",
 		"flows", w.cut, "judged", w.judged, "failed", w.failed, "took", s.LastTook)
 }
-
-// look notes how full the table is.
-func (p *Part) look() error {
-	p.looked = time.Now()
-	u, err := p.c.usage()
-	if err != nil {
-		return err
-	}
-	before := p.summary
-	s := &p.summary
-	s.Entries, s.Most = u.entries, u.most
-	// The kernel counts other packets here too; in a table with room they
-	// say nothing.
-	s.Full = u.most > 0 && (u.entries >= u.most || s.NearlyFull() && u.refused > p.refused)
-	p.refused = u.refused
-	switch {
-	case s.Full && !before.Full:
-		p.log.Warn("The connection tracking table is full", "entries", u.entries, "most", u.most)
-	case s.NearlyFull() && !before.NearlyFull():
-		p.log.Warn("The connection tracking table is nearly full", "entries", u.entries, "most", u.most)
-	case !s.NearlyFull() && before.NearlyFull():
-		p.log.Info("The connection tracking table has room again", "entries", u.entries, "most", u.most)
-	}
-	return nil
-}

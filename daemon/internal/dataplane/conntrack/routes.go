@@ -42,19 +42,20 @@ type question struct {
 
 // place is where an address is.
 type place struct {
-	kind place1
+	kind whereabouts
 	// out are the interfaces that lead there, by name and by index.
 	out   []string
 	index []int
 }
 
-type place1 uint8
+// whereabouts is the kind of a place.
+type whereabouts uint8
 
 const (
-	nowhere place1 = iota // no route leads there
-	here                  // an address of this host
-	beyond                // behind an interface
-	shared                // broadcast or multicast
+	nowhere whereabouts = iota // no route leads there
+	here                       // an address of this host
+	beyond                     // behind an interface
+	shared                     // broadcast or multicast
 )
 
 func newRoutes() (*routes, error) {

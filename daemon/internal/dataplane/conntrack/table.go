@@ -17,10 +17,8 @@ import (
 const (
 	subsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
 
-	msgGet      = subsystem | 1
-	msgDelete   = subsystem | 2
-	msgStatsCPU = subsystem | 4
-	msgStats    = subsystem | 5
+	msgGet    = subsystem | 1
+	msgDelete = subsystem | 2
 
 	attrOrig   = 1
 	attrReply  = 2
@@ -277,69 +275,4 @@ func (c *conn) removeSome(list []doomed) (removed, kept int, err error) {
 		}
 	}
 	return removed, kept, nil
-}
-
-// usage is how full the table is.
-type usage struct {
-	entries, most int
-	// refused counts the packets for which there was no room, since the
-	// namespace was made.
-	refused uint64
-}
-
-// usage asks the kernel (4.18 for most) how full the table is.
-func (c *conn) usage() (u usage, err error) {
-	err = c.ask(msgStats, 0, func(body []byte) {
-		attributes(body, func(typ uint16, v []byte) {
-			switch typ {
-			case 1: // CTA_STATS_GLOBAL_ENTRIES
-				u.entries = int(bigU32(v))
-			case 2: // CTA_STATS_GLOBAL_MAX_ENTRIES
-				u.most = int(bigU32(v))
-			}
-		})
-	})
-	if err == nil {
-		err = c.ask(msgStatsCPU, unix.NLM_F_DUMP, func(body []byte) {
-			attributes(body, func(typ uint16, v []byte) {
-				if typ == 10 { // CTA_STATS_DROP
-					u.refused += uint64(bigU32(v))
-				}
-			})
-		})
-	}
-	if err != nil {
-		return u, fmt.Errorf("asking how full the table is: %w", err)
-	}
-	return u, nil
-}
-
-// ask sends one request without arguments and visits the answers, from behind
-// the netfilter header on.
-func (c *conn) ask(typ, flags uint16, visit func(body []byte)) error {
-	b, seq := c.append(nil, typ, flags|unix.NLM_F_ACK, make([]byte, 4))
-	if err := c.send(b); err != nil {
-		return err
-	}
-	for done := false; !done; {
-		b, err := c.recv()
-		if err != nil {
-			return err
-		}
-		err = messages(b, func(m message) error {
-			switch {
-			case m.seq != seq:
-			case m.typ == unix.NLMSG_DONE, m.typ == unix.NLMSG_ERROR:
-				done = true
-				return m.errno()
-			case len(m.body) >= 4:
-				visit(m.body[4:])
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
