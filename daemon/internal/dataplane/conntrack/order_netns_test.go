@@ -90,7 +90,11 @@ func TestNetnsConntrack_PassThatFailedIsBegunAnew(t *testing.T) {
 	}
 	healthy := b.part.c
 	b.part.c = &conn{fd: -1}
-	if err := b.reconcile(false); err == nil {
+	var err error
+	for err == nil && b.part.Summary().LastTime.IsZero() { // a slice may end before it has come so far
+		err = b.reconcile(false)
+	}
+	if err == nil {
 		t.Error("with a broken socket: no error")
 	}
 	b.part.c = healthy
