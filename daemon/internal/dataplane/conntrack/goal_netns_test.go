@@ -34,7 +34,6 @@ type stream struct {
 	*flow
 	source string
 	port   uint16
-	id     string // the entry's
 }
 
 // goal is a client with several addresses and a host that listens on several
