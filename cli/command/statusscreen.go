@@ -116,6 +116,12 @@ func (s *screen) dataplane(st *api.HostStatusStatus) {
 	if d.Error != "" {
 		s.line("", "error: %s", d.Error)
 	}
+	if f := &st.Flows; f.Most > 0 {
+		s.line("Connections", "%d of at most %d tracked; %d cut because a change no longer allowed them", f.Tracked, f.Most, f.CutTotal)
+		if !f.LastChange.IsZero() {
+			s.line("", "%d of them by the last change, %s", f.LastCut, s.since(f.LastChange))
+		}
+	}
 }
 
 func (s *screen) endpoints(eps []api.EndpointState) {

@@ -21,6 +21,8 @@ type HostStatusStatus struct {
 	Datastore DatastoreStatus `json:"datastore"`
 	// Dataplane says what the kernel holds.
 	Dataplane DataplaneStatus `json:"dataplane"`
+	// Flows says what is known of the connections that the kernel tracks.
+	Flows     FlowsStatus     `json:"flows,omitzero"`
 	Endpoints []EndpointState `json:"endpoints,omitempty"`
 	// FailsafesInbound and FailsafesOutbound are "tcp:22" or
 	// "tcp:10.0.0.0/8:22", of IPv6 nets "tcp:[fd00::/8]:22".
@@ -68,6 +70,20 @@ type DataplaneStatus struct {
 	LastApplied     Time     `json:"lastApplied,omitzero"`
 	LastVerified    Time     `json:"lastVerified,omitzero"`
 	Error           string   `json:"error,omitempty"`
+}
+
+// FlowsStatus says what is known of the connections that the kernel tracks.
+type FlowsStatus struct {
+	// Tracked is how many there are, Most how many there can be. They may be
+	// some seconds old.
+	Tracked int `json:"tracked"`
+	Most    int `json:"most"`
+	// CutTotal counts the connections that were cut since the agent's start,
+	// because a change no longer allowed them; LastCut is how many the last
+	// change cut, and LastChange when that was done.
+	CutTotal   int64 `json:"cutTotal"`
+	LastCut    int   `json:"lastCut"`
+	LastChange Time  `json:"lastChange,omitzero"`
 }
 
 // EndpointState is one endpoint of this host with what judges it.

@@ -18,6 +18,17 @@ const (
 	// AnnotationConfigPrefix, followed by a parameter's name, overrides the
 	// parameter in a FelixConfiguration.
 	AnnotationConfigPrefix = "config.projectcalico.org/"
+	// AnnotationEstablishedFlows says what becomes of flows that a change of
+	// policy no longer allows: FlowsCut, which is the default, or FlowsKeep.
+	// On a policy it speaks for flows that the policy denies, on a
+	// FelixConfiguration for all.
+	AnnotationEstablishedFlows = "ripstop.io/established-flows"
+)
+
+// Values of AnnotationEstablishedFlows.
+const (
+	FlowsCut  = "Cut"
+	FlowsKeep = "Keep"
 )
 
 // Prefixes of labels that endpoints get from their namespace's and their

@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"daemon/internal/dataplane/route":     3,
 	"daemon/internal/dataplane/neigh":     3,
 	"daemon/internal/dataplane/sysctl":    3,
+	"daemon/internal/dataplane/conntrack": 3,
 
 	"daemon/internal/status": 4,
 	"daemon/internal/config": 4,
@@ -98,7 +99,7 @@ var soleImporters = map[string][]string{
 	"go.etcd.io/bbolt":                  {"daemon/internal/store/etcd/embedded"},
 	"github.com/gorilla/mux":            {"web/apiserver"},
 	"github.com/spf13/viper":            {"daemon/internal/config", "cli/command"},
-	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/dataplane/route", "daemon/internal/dataplane/neigh"},
+	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/dataplane/route", "daemon/internal/dataplane/neigh", "daemon/internal/dataplane/conntrack"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
 	"k8s.io/apimachinery":               {"web/apiserver"},
 	"k8s.io/kube-openapi":               {"web/apiserver"},

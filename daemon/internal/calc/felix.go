@@ -89,10 +89,6 @@ func (r *reader) read(o *api.FelixConfiguration) {
 	r.readWorkloads(o)
 }
 
-// AnnotationEstablishedFlows, on a FelixConfiguration, says what becomes of
-// flows that a change of policy no longer allows: Cut (the default) or Keep.
-const AnnotationEstablishedFlows = "ripstop.io/established-flows"
-
 // readWorkloads reads what is about workloads, their routes, and what allowed
 // packets are allowed.
 func (r *reader) readWorkloads(o *api.FelixConfiguration) {
@@ -120,9 +116,9 @@ func (r *reader) readWorkloads(o *api.FelixConfiguration) {
 	var ignored bool // the same for nftables, where it makes no difference
 	word(r, "nftablesFilterAllowAction", spec.NftablesFilterAllowAction, &ignored, false, either("Return", "Accept"))
 	word(r, "nftablesMangleAllowAction", spec.NftablesMangleAllowAction, &ignored, false, either("Return", "Accept"))
-	if text, ok := o.Annotations[AnnotationEstablishedFlows]; ok {
-		keep, err := either("Keep", "Cut")(text)
-		resultAt(r, "metadata.annotations["+AnnotationEstablishedFlows+"]", &set.KeepFlows, keep, def.KeepFlows, err)
+	if text, ok := o.Annotations[api.AnnotationEstablishedFlows]; ok {
+		keep, err := either(api.FlowsKeep, api.FlowsCut)(text)
+		resultAt(r, "metadata.annotations["+api.AnnotationEstablishedFlows+"]", &set.KeepFlows, keep, def.KeepFlows, err)
 	}
 }
 

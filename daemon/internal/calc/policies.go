@@ -4,6 +4,7 @@ package calc
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -42,6 +43,8 @@ type policy struct {
 	key  api.Key
 	tie  string          // decides between policies of one order
 	spec *api.PolicySpec // nil: the policy is gone
+	// flows is the annotation about established flows.
+	flows string
 	place
 	// endpoints are the local endpoints that it selects.
 	endpoints map[string]struct{}
@@ -210,7 +213,7 @@ func (p *policies) notePolicy(ev api.Event) {
 		pol = &policy{key: ev.Key, tie: ev.Key.Name + "/" + ev.Key.Namespace + "/" + string(ev.Key.Kind)}
 		p.byKey[ev.Key] = pol
 	}
-	pol.spec = spec
+	pol.spec, pol.flows = spec, ev.Object.Metadata().Annotations[api.AnnotationEstablishedFlows]
 	p.dirty[pol] = struct{}{}
 	if at := placeOf(spec, staged); at != pol.place {
 		pol.place = at
@@ -318,6 +321,13 @@ func (pol *policy) translate(t *translator) *intent.Policy {
 	}
 	if pol.egress {
 		out.Egress = t.rules("egress", pol.spec.Egress)
+	}
+	switch {
+	case strings.EqualFold(pol.flows, api.FlowsKeep):
+		out.KeepFlows = true
+	case pol.flows != "" && !strings.EqualFold(pol.flows, api.FlowsCut):
+		t.fault("metadata.annotations["+api.AnnotationEstablishedFlows+"]",
+			fmt.Sprintf("%q is neither %s nor %s", pol.flows, api.FlowsCut, api.FlowsKeep), "flows that the policy denies are cut")
 	}
 	return out
 }

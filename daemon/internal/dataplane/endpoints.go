@@ -221,16 +221,18 @@ func (p *Planner) endpointChains(base string, s *subject, pl *place, v variant) 
 	denies := pl.stage == stageNormal || pl.stage == stageForward // at the end of a tier
 	denied := false
 	tiers := s.tiers(pl.stage)
+	var said []api.Key // policies of this direction so far
 	for i := range tiers {
 		t := &tiers[i]
 		list := tierPolicies(t, pl.direction)
 		if len(list) == 0 {
 			continue
 		}
+		said = append(said, list...)
 		own, chained := p.tierRules(list, pl, v)
 		last := denies && !t.DefaultPass // nothing gets past this tier, but by Pass
 		if last {
-			own = append(own, deny(v, "tier "+t.Name+" default"))
+			own = append(own, keeping(deny(v, "tier "+t.Name+" default"), p.keeps(list...)))
 		}
 		if !chained {
 			rules = append(rules, own...)
@@ -251,7 +253,7 @@ func (p *Planner) endpointChains(base string, s *subject, pl *place, v variant) 
 		for _, profile := range profiles {
 			rules = append(rules, jump(profileChain(profile, pl.direction)+v.suffix))
 		}
-		rules = append(rules, deny(v, "no policy or profile allows it"))
+		rules = append(rules, keeping(deny(v, "no policy or profile allows it"), p.keeps(said...)))
 	default: // nobody has said anything
 		rules = append(rules, yield(ruleset.Match{}))
 	}

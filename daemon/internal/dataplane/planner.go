@@ -82,6 +82,7 @@ type Planner struct {
 	usedBy   map[api.Key]map[string]bool         // policy → endpoints listing it
 	lists    map[string]map[api.Key]bool         // endpoint → policies it lists
 	passes   map[api.Key]map[api.PolicyType]bool // policy directions with a Pass
+	keeping  map[api.Key]bool                    // policies with KeepFlows
 }
 
 // NewPlanner makes a planner that passes its plan on to out. Nothing is
@@ -111,6 +112,7 @@ func NewPlanner(out Out) *Planner {
 		usedBy:         map[api.Key]map[string]bool{},
 		lists:          map[string]map[api.Key]bool{},
 		passes:         map[api.Key]map[api.PolicyType]bool{},
+		keeping:        map[api.Key]bool{},
 	}
 }
 
@@ -152,7 +154,6 @@ func (p *Planner) Note(c intent.Change) {
 	case intent.KindInterface:
 		note(p.interfaces, c.Key.Name, c.Value)
 		p.dirtyDispatch = true
-	case intent.KindWorkloadEndpoint: // KernelPlanner's
 	default:
 		panic(fmt.Sprintf("dataplane: intent of kind %d", c.Key.Kind))
 	}

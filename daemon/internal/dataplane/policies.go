@@ -75,6 +75,7 @@ func (p *Planner) planPolicies() {
 			}
 		}
 		p.notePasses(k, pol)
+		p.noteKeeping(k, pol)
 	}
 	clear(p.dirtyPolicies)
 }

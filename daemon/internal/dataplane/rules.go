@@ -87,6 +87,7 @@ func (p *Planner) sortVariants(s sort, d api.PolicyType) []variant {
 // policyRules renders a list of rules of a policy or profile.
 func (p *Planner) policyRules(list []intent.Rule, o origin, v variant) []ruleset.Rule {
 	var rules []ruleset.Rule
+	keep := p.keeps(o.key())
 	for i := range list {
 		r := &list[i]
 		if r.Never {
@@ -95,7 +96,7 @@ func (p *Planner) policyRules(list []intent.Rule, o origin, v variant) []ruleset
 		action := p.action(r.Action, o, v)
 		comment := fmt.Sprintf("%s %d", o, r.Index)
 		for _, m := range matches(r) {
-			rules = append(rules, ruleset.Rule{Match: m, Action: action, Counter: true, Comment: shorten(comment, 100)})
+			rules = append(rules, ruleset.Rule{Match: m, Action: action, Counter: true, Comment: shorten(comment, 100), KeepFlows: keep && r.Action == api.Deny})
 		}
 	}
 	return rules

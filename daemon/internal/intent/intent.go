@@ -174,6 +174,8 @@ type Policy struct {
 	// Kept: it is said though no endpoint may list it (performanceHints
 	// AssumeNeededOnEveryNode).
 	Kept bool
+	// KeepFlows: established flows that this policy denies are not cut.
+	KeepFlows bool
 }
 
 // Profile is a profile that an endpoint of this host lists.

@@ -69,6 +69,7 @@ type Board struct {
 	seen      api.Revision
 	seenSince time.Time // seen is above applied since
 	dataplane api.DataplaneStatus
+	flows     api.FlowsStatus
 	endpoints []api.EndpointState
 	counted   bool // endpoints were set once
 	safeIn    []string
@@ -150,6 +151,19 @@ func (b *Board) UpdateDataplane(f func(d *api.DataplaneStatus)) {
 		f(&b.dataplane)
 		b.agePendingLocked()
 	})
+}
+
+// SetFlows notes what is known of tracked connections. That their number is
+// another alone is no news: it always is.
+func (b *Board) SetFlows(f api.FlowsStatus) {
+	b.mu.Lock()
+	old := b.flows
+	b.flows = f
+	b.mu.Unlock()
+	old.Tracked, old.Most = f.Tracked, f.Most
+	if old != f {
+		b.news.fire()
+	}
 }
 
 func (b *Board) agePendingLocked() {
@@ -258,7 +272,7 @@ func (b *Board) Status() api.HostStatus {
 	s.Role, s.Version = b.cfg.Role, api.Version
 	s.StartedAt, s.ReportedAt = stamp(b.started), stamp(now)
 	s.Datastore = b.datastoreLocked()
-	s.Dataplane = b.dataplane
+	s.Dataplane, s.Flows = b.dataplane, b.flows
 	s.Endpoints = slices.Clone(b.endpoints)
 	s.FailsafesInbound, s.FailsafesOutbound = slices.Clone(b.safeIn), slices.Clone(b.safeOut)
 	s.NoEffect = slices.Clone(b.noEffect)

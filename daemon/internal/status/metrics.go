@@ -81,7 +81,7 @@ type Collector struct {
 	felixEndpoints, felixPolicies, felixSelectors, felixResync, felixResyncs, felixFailures, felixHost      desc
 	clusterHEP, clusterHosts, clusterPolicies, clusterProfiles, clusterTiers, clusterWEP                    desc
 	syncState, lastApply, lastVerified, drift, repaired, faults, seen, applied, build, turns, fails, panics desc
-	ready, chains, rules, sets, members, snapshot                                                           desc
+	ready, chains, rules, sets, members, snapshot, tracked, trackedMost, cut                                desc
 }
 
 // NewCollector gives the Collector of a Board; register it once.
@@ -118,6 +118,9 @@ func NewCollector(b *Board) *Collector {
 		rules:           gauge("ripstop_dataplane_rules", "Rules in the kernel."),
 		sets:            gauge("ripstop_dataplane_sets", "Sets in the kernel."),
 		members:         gauge("ripstop_dataplane_members", "Members of all sets in the kernel."),
+		tracked:         gauge("ripstop_conntrack_entries", "Connections that the kernel tracks."),
+		trackedMost:     gauge("ripstop_conntrack_entries_max", "Connections that the kernel can track."),
+		cut:             counter("ripstop_conntrack_flows_cut_total", "Established flows that were cut because a change no longer allowed them."),
 		snapshot:        gauge("ripstop_snapshot_good", "1 if the snapshot on disk can be read and written."),
 	}
 }
@@ -127,7 +130,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []desc{c.felixEndpoints, c.felixPolicies, c.felixSelectors, c.felixResync, c.felixResyncs, c.felixFailures, c.felixHost,
 		c.clusterHEP, c.clusterHosts, c.clusterPolicies, c.clusterProfiles, c.clusterTiers, c.clusterWEP,
 		c.syncState, c.lastApply, c.lastVerified, c.drift, c.repaired, c.faults, c.seen, c.applied, c.build, c.turns, c.fails, c.panics,
-		c.ready, c.chains, c.rules, c.sets, c.members, c.snapshot} {
+		c.ready, c.chains, c.rules, c.sets, c.members, c.snapshot, c.tracked, c.trackedMost, c.cut} {
 		ch <- d.d
 	}
 	c.board.metrics.apply.Describe(ch)
@@ -140,6 +143,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	b.mu.Lock()
 	n, phase, held, resyncs := b.counts, b.sync.Phase, b.sync.Held != nil, b.resyncs
 	dp, seen, drifts, repaired, snapshot := b.dataplane, b.seen, b.drifts, b.repaired, b.snapshot
+	flows := b.flows
 	faults := len(b.faultsLocked())
 	b.mu.Unlock()
 
@@ -175,6 +179,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	put(c.rules, float64(dp.Rules))
 	put(c.sets, float64(dp.Sets))
 	put(c.members, float64(dp.Members))
+	put(c.tracked, float64(flows.Tracked))
+	put(c.trackedMost, float64(flows.Most))
+	put(c.cut, float64(flows.CutTotal))
 	put(c.snapshot, truth(snapshot == ""))
 
 	m := &b.metrics

@@ -91,7 +91,8 @@ func pause(ctx context.Context, c <-chan time.Time) bool {
 }
 
 // essence is what makes a status worth writing at once: all but the times of
-// the report and of the last look at the kernel, and the revisions. The store
+// the report and of the last look at the kernel, the revisions, and how many
+// connections are tracked. The store
 // moves on with each status that any host writes: hosts that answered that by
 // writing theirs would never come to rest. That rules were changed shows in
 // LastApplied, to the nanosecond, which the JSON has not.
@@ -100,6 +101,7 @@ func essence(h api.HostStatus) string {
 	h.Status.ReportedAt = api.Time{}
 	h.Status.Dataplane.LastVerified = api.Time{}
 	h.Status.Dataplane.AppliedRevision, h.Status.Datastore.SeenRevision = 0, 0
+	h.Status.Flows.Tracked, h.Status.Flows.Most = 0, 0
 	b, err := json.Marshal(h.Status)
 	if err != nil {
 		return ""

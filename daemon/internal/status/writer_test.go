@@ -104,6 +104,21 @@ func TestWriter_WritesChangesAtMostEveryTwoSeconds(t *testing.T) {
 		if n := p.count() - before; n > 0 {
 			t.Errorf("%d writes because the kernel was looked at, want none", n)
 		}
+		rest(11 * time.Second) // behind the write that is due without a change
+		before = p.count()
+		for i := range 15 {
+			b.SetFlows(api.FlowsStatus{Tracked: i, Most: 100})
+			b.UpdateDataplane(func(d *api.DataplaneStatus) { d.LastVerified = stamp(time.Now()) })
+			rest(time.Second)
+		}
+		if n := p.count() - before; n > 0 {
+			t.Errorf("%d writes because there were more connections, want none", n)
+		}
+		b.SetFlows(api.FlowsStatus{Tracked: 1, Most: 100, CutTotal: 1, LastCut: 1, LastChange: stamp(time.Now())})
+		rest(3 * time.Second)
+		if n := p.count() - before; n != 1 {
+			t.Errorf("%d writes when a flow was cut, want one", n)
+		}
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/conntrack"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/kernel"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
@@ -36,6 +37,7 @@ type lane struct {
 	stage   *stage             // from the planner to the filter; the loop's goroutine only
 	filter  *nftables.Filter   // the loop's goroutine only
 	network *network           // routes, neighbours and sysctls of workloads
+	flows   *conntrack.Part    // the loop's goroutine only
 	monitor *monitor.Monitor
 	links   *monitor.Links
 	// All of the loop's goroutine only: how far what was noted goes, whether
@@ -70,13 +72,20 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 	if l.filter, err = nftables.New(nc); err != nil {
 		return nil, err
 	}
+	if l.flows, err = conntrack.New(conntrack.Config{InForce: l.filter.InForce, Log: log.With("part", "conntrack")}); err != nil {
+		l.filter.Close()
+		return nil, err
+	}
 	if l.network, err = newNetwork(cfg, log, board); err != nil {
+		l.flows.Close()
 		l.filter.Close()
 		return nil, err
 	}
 	l.planner = dataplane.NewPlanner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
-		Name: "host", Parts: append([]reconcile.Part{l.filter}, l.network.parts()...), Before: l.plan, Log: log.With("lane", "host"),
+		// The rules first, then the flows that they no longer allow, then what
+		// leads to workloads.
+		Name: "host", Parts: append([]reconcile.Part{l.filter, l.flows}, l.network.parts()...), Before: l.plan, Log: log.With("lane", "host"),
 		ResyncEvery: cfg.ResyncInterval, Report: l.report,
 	})
 	l.inbox = reconcile.NewInbox(func(c intent.Change) intent.Key { return c.Key }, l.loop.Wake)
@@ -140,6 +149,7 @@ func (l *lane) noteNetwork(n kernel.Notice) { l.network.noticed(l.loop, n) }
 
 // close ends the use of the kernel; what it holds stays.
 func (l *lane) close() {
+	l.flows.Close()
 	l.filter.Close()
 	l.network.close()
 }
@@ -164,7 +174,7 @@ func (l *lane) plan(context.Context) error {
 		return nil // what is noted is planned when the rest has come
 	}
 	l.planner.Flush()
-	l.stage.release(l.filter)
+	l.stage.release(both{l.filter, l.flows})
 	l.network.planner.Flush()
 	l.applied, l.unplanned = l.mark, false
 	governed := map[string][]string{}
@@ -211,6 +221,7 @@ func (l *lane) report(r reconcile.Report) {
 		})
 	}
 	l.board.SetFaults("nftables", faults)
+	l.reportFlows()
 }
 
 // reportFilter tells the board of a pass of the filter.

@@ -68,7 +68,7 @@ func TestNetnsLane_RulesOfBeforeStayUntilThePictureIsWhole(t *testing.T) {
 		if l.board.Status().Status.Dataplane.LastVerified.IsZero() {
 			t.Errorf("the rules were not applied within 10 s")
 		}
-		l.filter.Close()
+		l.close()
 	}
 	rules := func() string {
 		return ns.Run("nft", "list", "table", "inet", "ripstop")
@@ -119,7 +119,7 @@ func TestNetnsLane_HalfAPlanReachesNobody(t *testing.T) {
 		l, err = newLane(config.Config{Node: "h1"}, slog.New(slog.DiscardHandler), status.NewBoard(status.Config{Host: "h1"}))
 		return err
 	})
-	defer l.filter.Close()
+	defer l.close()
 	turn := func() {
 		t.Helper()
 		ns.MustDo(func() error {
@@ -174,7 +174,7 @@ func TestNetnsLane_StatusShowsWorkloads(t *testing.T) {
 		l, err = newLane(config.Config{Node: "h1"}, slog.New(slog.DiscardHandler), board)
 		return err
 	})
-	defer l.filter.Close()
+	defer l.close()
 	workload := func(iface string) *intent.WorkloadEndpoint {
 		return &intent.WorkloadEndpoint{Interface: iface, Addrs: []netip.Addr{netip.MustParseAddr("10.9.0.1")}}
 	}

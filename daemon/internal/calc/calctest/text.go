@@ -39,6 +39,9 @@ func (f *Facts) Text() string {
 					head += w.word
 				}
 			}
+			if v.KeepFlows {
+				head += " keep-flows"
+			}
 			blocks = append(blocks, head+"\n"+rulesText("ingress", v.Ingress)+rulesText("egress", v.Egress))
 		case *intent.Profile:
 			blocks = append(blocks, keyText(k)+"\n"+rulesText("ingress", v.Ingress)+rulesText("egress", v.Egress))

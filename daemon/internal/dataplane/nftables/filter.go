@@ -80,6 +80,9 @@ type Filter struct {
 	refusedConsts map[string]error
 	again         bool // Resync was called
 	soft          map[string]error
+	// inForce: nothing was wanted since the last Reconcile, and that one left
+	// only soft errors.
+	inForce bool
 
 	// mu guards what other goroutines touch.
 	mu      sync.Mutex
@@ -195,8 +198,13 @@ func (f *Filter) Name() string { return "nftables" }
 // notices of our own changes bear.
 func (f *Filter) Port() uint32 { return f.c.w.port() }
 
+// InForce tells whether the kernel has all that was wanted so far, read back,
+// except for what Reconcile's error names object by object.
+func (f *Filter) InForce() bool { return f.inForce }
+
 // Want says that an object shall be.
 func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
+	f.inForce = false
 	switch v := o.(type) {
 	case *ruleset.Chain:
 		c := f.chains[id.Name]
@@ -233,6 +241,7 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 
 // Unwant says that an object shall not be.
 func (f *Filter) Unwant(id ruleset.ID) {
+	f.inForce = false
 	switch id.Kind {
 	case ruleset.KindChain:
 		if c := f.chains[id.Name]; c != nil {
@@ -378,6 +387,7 @@ const (
 // refuses, an overfull set) is left out or left as it was, and reported by
 // the error, when all the rest is in force.
 func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error) {
+	f.inForce = false
 	if f.takeNotes() && f.k != nil {
 		if wait := f.fighting(); wait > 0 {
 			f.again = true
@@ -417,6 +427,7 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 		}
 	}
 	f.told(err == nil)
+	f.inForce = err == nil
 	if err == nil {
 		err = f.softErrors()
 	}

@@ -21,6 +21,28 @@ type State struct {
 	Entries    map[string]map[string]Entry
 
 	base map[Hook][]string // base chains by priority; nil: to be made
+	// lookups has the members of each set that has some, for lookups.
+	lookups map[string]*lookup
+}
+
+// lookup is the members of a set, with the lengths of their prefixes, so that
+// those that do not occur need not be tried.
+type lookup struct {
+	members map[Element]struct{}
+	count   [129]int // of members by length
+	lengths []uint8  // that occur, longest first
+}
+
+func (l *lookup) add(e Element, n int) {
+	bits := e.Net.Bits()
+	l.count[bits] += n
+	switch {
+	case n > 0 && l.count[bits] == 1:
+		i, _ := slices.BinarySearchFunc(l.lengths, uint8(bits), func(a, b uint8) int { return int(b) - int(a) })
+		l.lengths = slices.Insert(l.lengths, i, uint8(bits))
+	case l.count[bits] == 0:
+		l.lengths = slices.DeleteFunc(l.lengths, func(b uint8) bool { return int(b) == bits })
+	}
 }
 
 // NewState is an empty ruleset.
@@ -31,6 +53,7 @@ func NewState() *State {
 		Members:    map[string]map[Element]struct{}{},
 		Dispatches: map[string]*Dispatch{},
 		Entries:    map[string]map[string]Entry{},
+		lookups:    map[string]*lookup{},
 	}
 }
 
@@ -47,8 +70,12 @@ func (s *State) Want(id ID, o Object) {
 		if m == nil {
 			m = map[Element]struct{}{}
 			s.Members[id.Name] = m
+			s.lookups[id.Name] = &lookup{members: m}
 		}
-		m[id.Elem] = struct{}{}
+		if _, ok := m[id.Elem]; !ok {
+			m[id.Elem] = struct{}{}
+			s.lookups[id.Name].add(id.Elem, 1)
+		}
 	case *Dispatch:
 		s.Dispatches[id.Name] = v
 	case Entry:
@@ -72,7 +99,15 @@ func (s *State) Unwant(id ID) {
 	case KindSet:
 		delete(s.Sets, id.Name)
 	case KindMember:
-		delete(s.Members[id.Name], id.Elem)
+		m := s.Members[id.Name]
+		if _, ok := m[id.Elem]; !ok {
+			return
+		}
+		s.lookups[id.Name].add(id.Elem, -1)
+		if delete(m, id.Elem); len(m) == 0 {
+			delete(s.Members, id.Name)
+			delete(s.lookups, id.Name)
+		}
 	case KindDispatch:
 		delete(s.Dispatches, id.Name)
 	case KindEntry:
@@ -199,7 +234,7 @@ func (e *evaluation) chain(name string, depth int) Verdict {
 		switch a := &r.Action; a.Verb {
 		case Accept, Drop, Reject:
 			e.trace.Chain, e.trace.Rule, e.trace.Comment = name, i, r.Comment
-			return map[Verb]Verdict{Accept: Accepted, Drop: Dropped, Reject: Rejected}[a.Verb]
+			return [...]Verdict{Accept: Accepted, Drop: Dropped, Reject: Rejected}[a.Verb]
 		case Return:
 			return 0
 		case Jump:
@@ -250,7 +285,8 @@ func (e *evaluation) matches(m *Match) bool {
 		family = IPv4
 	}
 	switch {
-	case m.Family != AnyFamily && m.Family != family,
+	case m.Protocol != 0 && m.Protocol != p.Protocol, // the most telling first
+		m.Family != AnyFamily && m.Family != family,
 		m.InInterface != "" && m.InInterface != p.In,
 		m.OutInterface != "" && m.OutInterface != p.Out,
 		m.InPrefix != "" && !strings.HasPrefix(p.In, m.InPrefix),
@@ -260,7 +296,6 @@ func (e *evaluation) matches(m *Match) bool {
 		m.DNATed && !p.DNATed,
 		m.NotDNATed && p.DNATed,
 		m.MarkMask != 0 && p.Mark&m.MarkMask != m.Mark,
-		m.Protocol != 0 && m.Protocol != p.Protocol,
 		m.NotProtocol != 0 && m.NotProtocol == p.Protocol,
 		m.ICMP != nil && !m.ICMP.covers(p),
 		m.NotICMP != nil && m.NotICMP.covers(p),
@@ -289,9 +324,6 @@ func covers(nets []netip.Prefix, a netip.Addr) bool {
 
 func (e *evaluation) inSets(names []string, a netip.Addr, want bool) bool {
 	for _, name := range names {
-		if _, ok := e.state.Sets[name]; !ok {
-			panic("ruleset: no set " + name)
-		}
 		if e.inSet(name, a) != want {
 			return false
 		}
@@ -300,10 +332,19 @@ func (e *evaluation) inSets(names []string, a netip.Addr, want bool) bool {
 }
 
 func (e *evaluation) inSet(name string, a netip.Addr) bool {
-	members := e.state.Members[name]
-	for bits := a.BitLen(); bits >= 0; bits-- {
-		n, _ := a.Prefix(bits)
-		if _, ok := members[Element{Net: n}]; ok {
+	l, ok := e.state.lookups[name]
+	if !ok {
+		if _, ok := e.state.Sets[name]; !ok {
+			panic("ruleset: no set " + name)
+		}
+		return false
+	}
+	for _, bits := range l.lengths {
+		n, err := a.Prefix(int(bits))
+		if err != nil {
+			continue // of the other family
+		}
+		if _, ok := l.members[Element{Net: n}]; ok {
 			return true
 		}
 	}

@@ -121,6 +121,9 @@ type Rule struct {
 	Counter bool
 	// Comment names the rule for people and for counters; at most 100 bytes.
 	Comment string
+	// KeepFlows, of a rule that drops or rejects: established flows that it
+	// would deny if they began now are not cut. Back ends do not look at it.
+	KeepFlows bool
 }
 
 // CtState is a set of connection-tracking states.

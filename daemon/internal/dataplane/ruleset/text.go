@@ -93,6 +93,9 @@ func (r *Rule) String() string {
 		parts = append(parts, "counter")
 	}
 	parts = append(parts, r.Action.String())
+	if r.KeepFlows {
+		parts = append(parts, "keep-flows")
+	}
 	if r.Comment != "" {
 		parts = append(parts, "# "+r.Comment)
 	}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"net/netip"
+	"reflect"
+
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+)
+
+// change is what a pass is about: what became other than it was.
+type change struct {
+	objects map[ruleset.ID]ruleset.Object // nil: gone
+	// members covers the members of sets that came or went, chains are those
+	// that changed, and rest tells of other changes.
+	members cover
+	chains  []string
+	rest    bool
+	// difference is what chains make out for a flow; nil: it must be judged.
+	difference *ruleset.Difference
+}
+
+// changeOf is the difference that noted wishes make to a state.
+func changeOf(s *ruleset.State, noted map[ruleset.ID]ruleset.Object) change {
+	c := change{objects: map[ruleset.ID]ruleset.Object{}}
+	for id, o := range noted {
+		old := object(s, id)
+		if reflect.DeepEqual(old, o) {
+			continue
+		}
+		c.objects[id] = o
+		switch id.Kind {
+		case ruleset.KindMember:
+			c.members.add(id.Elem.Net)
+		case ruleset.KindChain:
+			c.chains = append(c.chains, id.Name)
+		case ruleset.KindSet: // one that comes or goes is not used by other chains
+			c.rest = c.rest || old != nil && o != nil
+		default:
+			c.rest = true
+		}
+	}
+	return c
+}
+
+// object is what a state has under a name; nil: nothing.
+func object(s *ruleset.State, id ruleset.ID) ruleset.Object {
+	switch id.Kind {
+	case ruleset.KindChain:
+		if c, ok := s.Chains[id.Name]; ok {
+			return c
+		}
+	case ruleset.KindSet:
+		if v, ok := s.Sets[id.Name]; ok {
+			return v
+		}
+	case ruleset.KindMember:
+		if _, ok := s.Members[id.Name][id.Elem]; ok {
+			return ruleset.Member{}
+		}
+	case ruleset.KindDispatch:
+		if d, ok := s.Dispatches[id.Name]; ok {
+			return d
+		}
+	case ruleset.KindEntry:
+		if e, ok := s.Entries[id.Name][id.Iface]; ok {
+			return e
+		}
+	}
+	return nil
+}
+
+// apply makes the change in a state.
+func (c *change) apply(s *ruleset.State) {
+	for id, o := range c.objects {
+		if o == nil {
+			s.Unwant(id)
+			continue
+		}
+		s.Want(id, o)
+	}
+}
+
+// concerns tells whether the change can matter to a flow, of which neither way
+// nor interfaces need be known yet.
+func (c *change) concerns(f *ruleset.Flow) bool {
+	return c.rest || c.difference == nil || f.Has(c.members.has) || c.difference.Touches(f)
+}
+
+// cover is a set of prefixes. The zero value is empty.
+type cover struct {
+	prefixes map[netip.Prefix]struct{}
+	lengths4 [33]bool
+	lengths6 [129]bool
+}
+
+func (c *cover) add(p netip.Prefix) {
+	if c.prefixes == nil {
+		c.prefixes = map[netip.Prefix]struct{}{}
+	}
+	c.prefixes[p] = struct{}{}
+	if p.Addr().Is4() {
+		c.lengths4[p.Bits()] = true
+	} else {
+		c.lengths6[p.Bits()] = true
+	}
+}
+
+// has tells whether any of the prefixes covers a.
+func (c *cover) has(a netip.Addr) bool {
+	lengths := c.lengths6[:]
+	if a.Is4() {
+		lengths = c.lengths4[:]
+	}
+	for bits, occurs := range lengths {
+		if !occurs {
+			continue
+		}
+		p, _ := a.Prefix(bits)
+		if _, ok := c.prefixes[p]; ok {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+)
+
+// Config says how a Part works.
+type Config struct {
+	// InForce tells whether the kernel has all that was wanted of the packet
+	// filter so far, except for what it refuses. Until then no flow is
+	// judged.
+	InForce func() bool
+	// Log is told of flows that were cut and of a table that fills up;
+	// default: nothing is said.
+	Log *slog.Logger
+}
+
+// slice is how long one Reconcile works on the table.
+const slice = 10 * time.Millisecond
+
+const (
+	// waitForFilter is how soon to look again whether the filter has put in
+	// force what was wanted.
+	waitForFilter = 100 * time.Millisecond
+	// usageEvery is how often to look how full the table is.
+	usageEvery = 5 * time.Second
+)
+
+// Summary is what a Part has done and seen.
+type Summary struct {
+	// Cut counts the flows that were cut since the start, in passes that have
+	// ended; Failed those that the kernel did not let be cut.
+	Cut, Failed uint64
+	// LastCut is how many the last change cut, of LastJudged entries that
+	// were judged for it; LastTime is when its pass ended, zero if there was
+	// none yet, and LastTook how long it took.
+	LastCut, LastJudged int
+	LastTime            time.Time
+	LastTook            time.Duration
+	// Entries is how many connections the kernel tracks, Most how many it
+	// can. Full: there was no room for some in the last seconds.
+	Entries, Most int
+	Full          bool
+}
+
+// NearlyFull: four fifths of the table are used.
+func (s Summary) NearlyFull() bool { return s.Most > 0 && s.Entries >= s.Most/5*4 }
+
+// Part cuts flows. All methods are called by one goroutine.
+type Part struct {
+	cfg    Config
+	log    *slog.Logger
+	c      *conn // for deletions and questions about the table
+	sock   *conn // for sockets
+	routes *routes
+
+	// then is the ruleset that the flows were last compared with, now the
+	// one that they are compared with in a pass; outside of a pass they are
+	// alike. noted is what was wanted since; a nil Object: is not wanted.
+	then, now *ruleset.State
+	noted     map[ruleset.ID]ruleset.Object
+	begun     bool // then is the first plan or a later one
+	pass      *pass
+
+	cannotShut bool // the kernel was built without SOCK_DESTROY
+	summary    Summary
+	refused    uint64    // packets, at the last look
+	looked     time.Time // at the table's usage
+}
+
+// pass is one comparison of the table with a change.
+type pass struct {
+	change  change
+	began   time.Time
+	table   *listing // nil: to be begun
+	judged  int
+	cut     int
+	failed  int
+	ended   map[tuple]struct{} // those that were cut
+	related []related
+}
+
+// related is an entry that came of another.
+type related struct {
+	doomed
+	master tuple
+}
+
+// New opens the sockets of a Part, in the network namespace of the calling
+// thread; Reconcile must run in the same. It changes nothing.
+func New(cfg Config) (*Part, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	p := &Part{
+		cfg: cfg, log: cfg.Log, then: ruleset.NewState(), now: ruleset.NewState(),
+		noted: map[ruleset.ID]ruleset.Object{},
+	}
+	var err error
+	if p.c, err = dial(unix.NETLINK_NETFILTER); err == nil {
+		p.routes, err = newRoutes()
+	}
+	if err == nil {
+		if p.sock, err = dial(unix.NETLINK_INET_DIAG); err != nil {
+			p.noSockets(err)
+			err = nil
+		}
+	}
+	if err != nil {
+		p.Close()
+		return nil, fmt.Errorf("conntrack: %w", err)
+	}
+	return p, nil
+}
+
+// Close closes the sockets. It changes nothing.
+func (p *Part) Close() {
+	p.giveUp()
+	for _, c := range []*conn{p.c, p.sock} {
+		if c != nil {
+			c.close()
+		}
+	}
+	if p.routes != nil {
+		p.routes.close()
+	}
+}
+
+// Name is "conntrack".
+func (p *Part) Name() string { return "conntrack" }
+
+// Want says that an object of the ruleset shall be.
+func (p *Part) Want(id ruleset.ID, o ruleset.Object) { p.noted[id] = o }
+
+// Unwant says that an object of the ruleset shall not be.
+func (p *Part) Unwant(id ruleset.ID) { p.noted[id] = nil }
+
+// Summary is what was done and seen so far.
+func (p *Part) Summary() Summary { return p.summary }
+
+// Resync begins a pass that is under way anew. There is nothing else that the
+// Part believes of the table.
+func (p *Part) Resync() { p.giveUp() }
+
+// giveUp ends a pass half-way; the next Reconcile begins it anew.
+func (p *Part) giveUp() {
+	if p.pass != nil && p.pass.table != nil {
+		p.pass.table.close()
+		p.pass.table = nil
+	}
+}
+
+// Reconcile works on the table for at most some ten milliseconds. If there is
+// more to do, or something to wait for, it asks to be called again.
+func (p *Part) Reconcile(ctx context.Context) (again time.Duration, err error) {
+	var blind error // how full the table is does not matter to what is to be cut
+	if time.Since(p.looked) >= usageEvery {
+		blind = p.look()
+	}
+	if again, err = p.flows(ctx); err != nil {
+		p.giveUp()
+	}
+	if err = errors.Join(err, blind); err != nil {
+		err = fmt.Errorf("conntrack: %w", err)
+	}
+	return again, err
+}
+
+// flows is Reconcile without a look at how full the table is.
+func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
+	again = usageEvery - time.Since(p.looked)
+	if p.pass == nil {
+		switch {
+		case len(p.noted) == 0:
+			return again, nil
+		case !p.begun: // the first plan is the baseline, in force or not
+			p.begin()
+			return again, nil
+		case !p.cfg.InForce():
+			return min(again, waitForFilter), nil
+		case !p.begin():
+			return again, nil
+		}
+	}
+	done, err := p.work(ctx)
+	switch {
+	case err != nil:
+		return 0, err
+	case !done || len(p.noted) > 0:
+		return time.Millisecond, nil
+	}
+	return again, nil
+}
+
+// begin takes what was noted for the next pass; false: no pass is needed.
+func (p *Part) begin() bool {
+	c := changeOf(p.now, p.noted)
+	clear(p.noted)
+	c.apply(p.now)
+	if !p.begun {
+		c.apply(p.then)
+		p.begun = true
+		return false
+	}
+	if len(c.objects) == 0 {
+		return false
+	}
+	c.difference = ruleset.NewDifference(p.then, p.now, c.chains)
+	p.pass = &pass{change: c, began: time.Now()}
+	return true
+}
+
+// work does a slice of the pass; done: it has ended.
+func (p *Part) work(ctx context.Context) (done bool, err error) {
+	deadline := time.Now().Add(slice)
+	w := p.pass
+	if w.table == nil {
+		if err := p.routes.forget(); err != nil {
+			return false, err
+		}
+		if w.table, err = list(); err != nil {
+			return false, err
+		}
+		w.judged, w.related, w.ended = 0, nil, map[tuple]struct{}{}
+	}
+	for !done {
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return false, nil
+		}
+		var doom []doomed
+		var sockets []end
+		done, err = w.table.next(func(e *entry) error {
+			cut, err := p.judge(e)
+			if err != nil || cut == nil {
+				return err
+			}
+			doom = append(doom, e.doom())
+			if answers(p.now, cut) {
+				sockets = append(sockets, ends(cut, e)...)
+			}
+			return nil
+		})
+		if err == nil || len(doom) > 0 { // what was found is done in any case
+			err = errors.Join(err, p.cut(doom, sockets))
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	var orphans []doomed
+	for _, r := range w.related {
+		if _, ok := w.ended[r.master]; ok {
+			orphans = append(orphans, r.doomed)
+		}
+	}
+	if err := p.cut(orphans, nil); err != nil {
+		return false, err
+	}
+	p.finish()
+	return true, nil
+}
+
+// judge returns the flow of an entry that is to be cut, or nil.
+func (p *Part) judge(e *entry) (*ruleset.Flow, error) {
+	w := p.pass
+	if e.zoned {
+		return nil, nil
+	}
+	if e.hasMaster {
+		w.related = append(w.related, related{e.doom(), e.master})
+		return nil, nil
+	}
+	f := e.flow()
+	if !w.change.concerns(&f) {
+		return nil, nil
+	}
+	ok, err := p.routes.place(&f)
+	if err != nil || !ok {
+		return nil, err
+	}
+	w.judged++
+	if !ruleset.Cuts(p.then, p.now, &f) {
+		return nil, nil
+	}
+	return &f, nil
+}
+
+// cut deletes entries and closes sockets.
+func (p *Part) cut(doom []doomed, sockets []end) error {
+	if len(doom) == 0 {
+		return nil
+	}
+	removed, kept, err := p.c.remove(doom)
+	w := p.pass
+	w.cut += removed
+	w.failed += kept
+	for _, d := range doom {
+		w.ended[d.flow] = struct{}{}
+	}
+	for _, s := range sockets {
+		if p.cannotShut {
+			break
+		}
+		switch e := p.sock.shut(s); {
+		case errors.Is(e, unix.EOPNOTSUPP):
+			p.noSockets(e)
+		default:
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// noSockets notes that the kernel cannot close sockets for us.
+func (p *Part) noSockets(err error) {
+	p.cannotShut = true
+	p.log.Warn("Sockets cannot be closed: a connection that was cut may be taken up again by its other end", "err", err)
+}
+
+// finish ends a pass.
+func (p *Part) finish() {
+	w := p.pass
+	w.table.close()
+	w.change.apply(p.then)
+	p.pass = nil
+	s := &p.summary
+	s.Cut += uint64(w.cut)
+	s.Failed += uint64(w.failed)
+	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), time.Since(w.began)
+	level := slog.LevelDebug
+	if w.cut+w.failed > 0 {
+		level = slog.LevelInfo
+	}
+	p.log.Log(context.Background(), level, "Flows that are no longer allowed were cut",
+		"flows", w.cut, "judged", w.judged, "failed", w.failed, "took", s.LastTook)
+}

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conntrack
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+)
+
+// Numbers of <linux/netfilter/nfnetlink_conntrack.h>.
+const (
+	subsystem = 1 << 8 // NFNL_SUBSYS_CTNETLINK
+
+	msgGet    = subsystem | 1
+	msgDelete = subsystem | 2
+
+	attrOrig   = 1
+	attrReply  = 2
+	attrStatus = 3
+	attrID     = 12
+	attrMaster = 14
+	attrZone   = 18
+
+	attrTupleIP    = 1
+	attrTupleProto = 2
+	attrTupleZone  = 3
+
+	statusDNAT = 1 << 5 // IPS_DST_NAT
+)
+
+// tuple is one direction of a connection.
+type tuple struct {
+	src, dst           netip.Addr
+	protocol           uint8
+	srcPort, dstPort   uint16
+	icmpType, icmpCode uint8
+	icmpID             uint16
+}
+
+// entry is a connection in the kernel's table. The slices are part of the
+// datagram that it was read from.
+type entry struct {
+	family      byte
+	orig, reply tuple
+	status      uint32
+	id          []byte // CTA_ID
+	rawOrig     []byte // CTA_TUPLE_ORIG
+	master      tuple  // of the connection that this one came of
+	hasMaster   bool
+	zoned       bool // not in the default zone
+}
+
+// read reads an entry from the body of a message; false: it is none.
+func (e *entry) read(body []byte) bool {
+	if len(body) < 4 {
+		return false
+	}
+	*e = entry{family: body[0]}
+	attributes(body[4:], func(typ uint16, v []byte) {
+		switch typ {
+		case attrOrig:
+			e.zoned = e.orig.read(v) || e.zoned
+			e.rawOrig = v
+		case attrReply:
+			e.zoned = e.reply.read(v) || e.zoned
+		case attrStatus:
+			e.status = bigU32(v)
+		case attrID:
+			e.id = v
+		case attrMaster:
+			e.master.read(v)
+			e.hasMaster = true
+		case attrZone:
+			e.zoned = true
+		}
+	})
+	return e.orig.src.IsValid() && e.reply.src.IsValid() && len(e.id) == 4
+}
+
+// flow is the entry as a flow, without its way and interfaces.
+func (e *entry) flow() ruleset.Flow {
+	f := ruleset.Flow{
+		Protocol: e.orig.protocol, Src: e.orig.src, Dst: e.orig.dst, SrcPort: e.orig.srcPort, DstPort: e.orig.dstPort,
+		ICMPType: e.orig.icmpType, ICMPCode: e.orig.icmpCode,
+	}
+	if e.status&statusDNAT != 0 {
+		f.DNATed, f.NewDst, f.NewDstPort = true, e.reply.src, e.reply.srcPort
+	}
+	return f
+}
+
+// read reads a tuple; true: it is in a zone of its own.
+func (t *tuple) read(b []byte) (zoned bool) {
+	attributes(b, func(typ uint16, v []byte) {
+		switch typ {
+		case attrTupleIP:
+			attributes(v, func(typ uint16, v []byte) {
+				a, _ := netip.AddrFromSlice(v)
+				if typ&1 == 1 { // CTA_IP_V4_SRC, CTA_IP_V6_SRC
+					t.src = a
+				} else {
+					t.dst = a
+				}
+			})
+		case attrTupleProto:
+			attributes(v, t.proto)
+		case attrTupleZone:
+			zoned = true
+		}
+	})
+	return zoned
+}
+
+// proto reads one attribute CTA_PROTO_*.
+func (t *tuple) proto(typ uint16, v []byte) {
+	small := func() uint8 {
+		if len(v) < 1 {
+			return 0
+		}
+		return v[0]
+	}
+	wide := func() uint16 {
+		if len(v) < 2 {
+			return 0
+		}
+		return binary.BigEndian.Uint16(v)
+	}
+	switch typ {
+	case 1:
+		t.protocol = small()
+	case 2:
+		t.srcPort = wide()
+	case 3:
+		t.dstPort = wide()
+	case 4, 7: // ICMP, ICMPv6
+		t.icmpID = wide()
+	case 5, 8:
+		t.icmpType = small()
+	case 6, 9:
+		t.icmpCode = small()
+	}
+}
+
+func bigU32(v []byte) uint32 {
+	if len(v) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(v)
+}
+
+// listing is the table being read, datagram by datagram. The kernel finds the
+// next piece when the one before has been taken, so nothing is held in memory
+// and time may pass in between.
+type listing struct {
+	c   *conn
+	seq uint32
+	e   entry
+}
+
+// list begins to list the table, both families, on a socket of its own: a
+// listing that is given up ends with its socket.
+func list() (*listing, error) {
+	c, err := dial(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, err
+	}
+	l := &listing{c: c}
+	var b []byte
+	b, l.seq = c.append(nil, msgGet, unix.NLM_F_DUMP, make([]byte, 4))
+	if err := c.send(b); err != nil {
+		c.close()
+		return nil, fmt.Errorf("listing connections: %w", err)
+	}
+	return l, nil
+}
+
+// next visits the entries of the next datagram. The entry is valid during the
+// call. done: that was the last.
+func (l *listing) next(visit func(*entry) error) (done bool, err error) {
+	b, err := l.c.recv()
+	if err != nil {
+		return false, fmt.Errorf("listing connections: %w", err)
+	}
+	err = messages(b, func(m message) error {
+		if m.seq != l.seq {
+			return nil
+		}
+		switch m.typ {
+		case unix.NLMSG_DONE, unix.NLMSG_ERROR:
+			done = true
+			if err := m.errno(); err != nil {
+				return fmt.Errorf("listing connections: %w", err)
+			}
+			return nil
+		}
+		if !l.e.read(m.body) {
+			return nil
+		}
+		return visit(&l.e)
+	})
+	return done, err
+}
+
+func (l *listing) close() { l.c.close() }
+
+// doomed is an entry that is to be deleted.
+type doomed struct {
+	family byte
+	raw    []byte // CTA_TUPLE_ORIG
+	id     [4]byte
+	flow   tuple
+}
+
+func (e *entry) doom() doomed {
+	return doomed{family: e.family, raw: append([]byte(nil), e.rawOrig...), id: [4]byte(e.id), flow: e.orig}
+}
+
+// deletions is how many entries are deleted by one call of the kernel.
+const deletions = 64
+
+// remove deletes entries. It returns how many it has deleted, and how many
+// the kernel keeps; an entry that is gone, or another's by now, is neither.
+func (c *conn) remove(list []doomed) (removed, kept int, err error) {
+	for len(list) > 0 && err == nil {
+		n := min(len(list), deletions)
+		var r, k int
+		r, k, err = c.removeSome(list[:n])
+		removed, kept, list = removed+r, kept+k, list[n:]
+	}
+	if err != nil {
+		err = fmt.Errorf("deleting connections: %w", err)
+	}
+	return removed, kept, err
+}
+
+func (c *conn) removeSome(list []doomed) (removed, kept int, err error) {
+	var b, body []byte
+	first := c.seq + 1
+	for _, d := range list {
+		body = append(body[:0], d.family, 0, 0, 0)
+		body = attribute(body, attrOrig|nested, d.raw)
+		body = attribute(body, attrID, d.id[:])
+		b, _ = c.append(b, msgDelete, unix.NLM_F_ACK, body)
+	}
+	if err := c.send(b); err != nil {
+		return 0, 0, err
+	}
+	for answers := 0; answers < len(list); {
+		b, err := c.recv()
+		if err != nil {
+			return removed, kept, err
+		}
+		err = messages(b, func(m message) error {
+			if m.typ != unix.NLMSG_ERROR || m.seq-first >= uint32(len(list)) {
+				return nil
+			}
+			answers++
+			switch err := m.errno(); {
+			case err == nil:
+				removed++
+			case errors.Is(err, unix.ENOENT):
+			default:
+				kept++
+			}
+			return nil
+		})
+		if err != nil {
+			return removed, kept, err
+		}
+	}
+	return removed, kept, nil
+}
