@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
@@ -48,7 +49,9 @@ func newSite(t *testing.T) *site {
 	// No waiting for duplicate addresses.
 	s.ns.Sysctl("net/ipv6/conf/default/accept_dad", "0")
 	s.ns.Up("lo", "10.9.9.9/32") // what the host itself speaks as
-	s.say(intent.Key{Kind: intent.KindSettings}, &intent.Settings{})
+	s.say(intent.Key{Kind: intent.KindSettings}, &intent.Settings{EndpointToHost: intent.ToHostAccept})
+	all := []intent.Rule{{Action: api.Allow}}
+	s.say(intent.Key{Kind: intent.KindProfile, Name: openProfile}, &intent.Profile{Ingress: all, Egress: all})
 	t.Cleanup(func() {
 		if s.stop != nil {
 			s.stop()
@@ -56,6 +59,9 @@ func newSite(t *testing.T) *site {
 	})
 	return s
 }
+
+// openProfile lets workloads do everything: this is about their interfaces.
+const openProfile = "open"
 
 // start runs a lane until stop.
 func (s *site) start() {
@@ -103,12 +109,13 @@ func (s *site) picture() {
 }
 
 func (s *site) settings(v intent.Settings) {
+	v.EndpointToHost = intent.ToHostAccept
 	s.say(intent.Key{Kind: intent.KindSettings}, &v)
 	s.picture()
 }
 
 func (s *site) endpoint(name, iface string, addrs ...string) {
-	ep := &intent.WorkloadEndpoint{Interface: iface}
+	ep := &intent.WorkloadEndpoint{Interface: iface, Profiles: []string{openProfile}}
 	for _, a := range addrs {
 		ep.Addrs = append(ep.Addrs, netip.MustParseAddr(a))
 	}
@@ -435,7 +442,7 @@ func TestNetnsNetwork_NeighbourAndNewAddress(t *testing.T) {
 	s.start()
 	s.workload("cali1", "10.65.0.1", "fd65::1")
 	ep := &intent.WorkloadEndpoint{
-		Interface: "cali1", MAC: [6]byte{0xee, 0xee, 0xee, 0xee, 0xee, 1},
+		Interface: "cali1", Profiles: []string{openProfile}, MAC: [6]byte{0xee, 0xee, 0xee, 0xee, 0xee, 1},
 		Addrs: []netip.Addr{netip.MustParseAddr("10.65.0.1"), netip.MustParseAddr("fd65::1")},
 	}
 	s.say(intent.Key{Kind: intent.KindWorkloadEndpoint, Name: "w1"}, ep)
@@ -612,7 +619,7 @@ func TestNetnsNetwork_CleanupLeavesTheHostAsItWas(t *testing.T) {
 	s.start()
 	s.endpoint("w1", "cali1", "10.65.0.1", "fd65::1")
 	s.say(intent.Key{Kind: intent.KindWorkloadEndpoint, Name: "w2"}, &intent.WorkloadEndpoint{
-		Interface: "cali2", MAC: [6]byte{2, 0, 0, 0, 0, 1}, Addrs: []netip.Addr{netip.MustParseAddr("10.65.0.2")},
+		Interface: "cali2", Profiles: []string{openProfile}, MAC: [6]byte{2, 0, 0, 0, 0, 1}, Addrs: []netip.Addr{netip.MustParseAddr("10.65.0.2")},
 		AllowedSources: []netip.Prefix{netip.MustParsePrefix("10.66.0.0/24")},
 	})
 	s.picture()
