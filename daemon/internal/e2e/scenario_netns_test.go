@@ -63,7 +63,7 @@ var hostScenarios = []scenario{
 		{tierDefault + hEth0 + gnp("p", "ingress: [{action: Allow, protocol: 253}]"), `
 		in eth0 253 10.0.0.2 10.0.0.1 ok
 		in eth0 254 10.0.0.2 10.0.0.1 blocked`}}},
-	{name: "S011 what is forwarded needs no policy as long as none applies on forward", steps: []step{{tierDefault + hEth0, `
+	{name: "S011 what is forwarded needs no policy as long as none applies on forward", steps: []step{{tierDefault + hEth0 + w1, `
 		fwd eth0 cali1 tcp 10.0.0.2 10.2.0.2 80 ok
 		fwd cali1 eth0 tcp 10.2.0.2 10.0.0.2 80 ok
 		fwd eth0 eth1 udp 10.0.0.2 10.1.0.2 80 ok`}}},
@@ -75,7 +75,7 @@ var hostScenarios = []scenario{
 		out eth1 udp 10.1.0.1 10.1.0.2 53 ok
 		out eth1 icmp/8/0 10.1.0.1 10.1.0.2 blocked
 		fwd eth0 eth1 tcp 10.0.0.2 10.1.0.2 9000 ok`}}},
-	{name: "S016 a wildcard endpoint leaves workloads' interfaces alone", steps: []step{{tierDefault + hAll, `
+	{name: "S016 a wildcard endpoint leaves workloads' interfaces alone", steps: []step{{tierDefault + hAll + w1 + felix("defaultEndpointToHostAction: Accept"), `
 		in cali1 tcp 10.2.0.2 10.2.0.1 9000 ok
 		out cali1 tcp 10.2.0.1 10.2.0.2 9000 ok`}}},
 	{name: "S017 a named endpoint goes before the wildcard", steps: []step{{
@@ -214,12 +214,12 @@ var hostScenarios = []scenario{
 // forwardScenarios are about applyOnForward (group C).
 var forwardScenarios = []scenario{
 	{name: "S046 an ingress denial on forward stops one direction", steps: []step{{
-		tierDefault + hEth0 + gnp("p", "applyOnForward: true, types: [Ingress], ingress: [{action: Deny}]"), `
+		tierDefault + hEth0 + w1 + gnp("p", onHosts+"applyOnForward: true, types: [Ingress], ingress: [{action: Deny}]"), `
 		fwd eth0 cali1 tcp 10.0.0.2 10.2.0.2 80 blocked
 		fwd cali1 eth0 tcp 10.2.0.2 10.0.0.2 80 ok
 		fwd eth1 cali1 tcp 10.1.0.2 10.2.0.2 80 ok`}}},
 	{name: "S047 an egress denial on forward stops the other", steps: []step{{
-		tierDefault + hEth0 + gnp("p", "applyOnForward: true, types: [Egress], egress: [{action: Deny}]"), `
+		tierDefault + hEth0 + w1 + gnp("p", onHosts+"applyOnForward: true, types: [Egress], egress: [{action: Deny}]"), `
 		fwd cali1 eth0 tcp 10.2.0.2 10.0.0.2 80 blocked
 		fwd eth0 cali1 tcp 10.0.0.2 10.2.0.2 80 ok`}}},
 	{name: "S048 normal policy does not judge what is forwarded", steps: []step{{
@@ -240,7 +240,7 @@ var forwardScenarios = []scenario{
 		fwd eth0 eth1 tcp 10.0.0.2 10.1.0.2 80 ok
 		fwd eth1 eth0 tcp 10.1.0.2 10.0.0.2 80 ok`}}},
 	{name: "S052 both interfaces must let it through", steps: []step{
-		{tierDefault + hEth0 + hEth1 + gnp("p", "selector: role == 'h', applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow, destination: {nets: [10.1.0.0/24]}}]"), `
+		{tierDefault + hEth0 + hEth1 + w1 + gnp("p", "selector: role == 'h', applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow, destination: {nets: [10.1.0.0/24]}}]"), `
 		fwd eth0 eth1 tcp 10.0.0.2 10.1.0.2 80 ok
 		fwd eth1 eth0 tcp 10.1.0.2 10.0.0.2 80 blocked
 		fwd eth0 cali1 tcp 10.0.0.2 10.2.0.2 80 ok`},
@@ -249,10 +249,11 @@ var forwardScenarios = []scenario{
 		fwd eth0 eth1 tcp 10.0.0.2 10.1.0.2 80 blocked
 		fwd eth1 eth0 tcp 10.1.0.2 10.0.0.2 80 ok`}}},
 	{name: "S053 a wildcard endpoint judges what is forwarded", steps: []step{{
-		tierDefault + hAll + gnp("p", "applyOnForward: true, types: [Ingress], ingress: [{action: Deny}]"), `
+		tierDefault + hAll + w1 + w2 + gnp("p", onHosts+"applyOnForward: true, types: [Ingress], ingress: [{action: Deny}]"), `
 		fwd eth0 eth1 tcp 10.0.0.2 10.1.0.2 80 blocked
 		fwd eth1 eth0 tcp 10.1.0.2 10.0.0.2 80 blocked
-		fwd cali1 eth0 tcp 10.2.0.2 10.0.0.2 80 ok`}}},
+		fwd cali1 eth0 tcp 10.2.0.2 10.0.0.2 80 blocked
+		fwd cali1 cali2 tcp 10.2.0.2 10.3.0.2 80 blocked`}}},
 	{name: "S054 what every tier passes on forward is let through", steps: []step{{
 		tierDefault + tierPass + hep("h", "eth0", ", profiles: [pr]") + doc("Profile", "pr", "ingress: [{action: Deny}]") + gnp("first.p", "tier: first, applyOnForward: true, ingress: [{action: Pass}]"), `
 		fwd eth0 eth1 tcp 10.0.0.2 10.1.0.2 80 ok
@@ -276,8 +277,12 @@ var forwardScenarios = []scenario{
 // TestNetnsScenario: each scenario in both families. One host stands through
 // all of them, so that what one leaves behind would show in the next.
 func TestNetnsScenario(t *testing.T) {
-	groups := [][]scenario{hostScenarios, forwardScenarios, policyScenarios, ruleScenarios, portScenarios, setScenarios, tierScenarios}
+	groups := [][]scenario{
+		hostScenarios, forwardScenarios, policyScenarios, ruleScenarios, portScenarios, setScenarios, tierScenarios,
+		toHostScenarios, preDNATScenarios, untrackedScenarios, workloadScenarios, sourceScenarios,
+	}
 	s := newStage(t)
+	s.nft(publishing)
 	scenarios, packets := 0, 0
 	for _, group := range groups {
 		for _, sc := range group {

@@ -24,8 +24,8 @@ import (
 
 // stage is one host without its programs: calc, planner and packet filter as
 // in the agent, in a namespace with eth0 (10.0.0.1/24, fd00::1/64), eth1
-// (10.1.0.1/24, fd01::1/64) and the workload's interface cali1 (10.2.0.1/24,
-// fd02::1/64). Everything that changes goes through all three as a difference
+// (10.1.0.1/24, fd01::1/64) and the workloads' interfaces cali1 (10.2.0.1/24,
+// fd02::1/64) and cali2 (10.3.0.1/24, fd03::1/64). Everything that changes goes through all three as a difference
 // to what was before.
 type stage struct {
 	t       testing.TB
@@ -57,6 +57,7 @@ func newStageOf(t testing.TB, c nftables.Config) *stage {
 		{Name: "eth0", Addrs: []string{"10.0.0.1/24", "fd00::1/64"}, Routes: []string{"203.0.113.0/24", "2001:db8::/64", "10.99.0.0/24", "fd99::/64"}},
 		{Name: "eth1", Addrs: []string{"10.1.0.1/24", "fd01::1/64"}},
 		{Name: "cali1", Addrs: []string{"10.2.0.1/24", "fd02::1/64"}},
+		{Name: "cali2", Addrs: []string{"10.3.0.1/24", "fd03::1/64"}},
 	}})
 	c.Log = slog.New(slog.DiscardHandler)
 	s.inj.NS.MustDo(func() (err error) {
@@ -73,6 +74,7 @@ func newStageOf(t testing.TB, c nftables.Config) *stage {
 		"eth0":  {addr("10.0.0.1"), addr("fd00::1")},
 		"eth1":  {addr("10.1.0.1"), addr("fd01::1")},
 		"cali1": {addr("10.2.0.1"), addr("fd02::1")},
+		"cali2": {addr("10.3.0.1"), addr("fd03::1")},
 	})
 	return s
 }
@@ -134,7 +136,9 @@ func (s *stage) settle() {
 
 // packet reads "in eth0 tcp 10.0.0.2 10.0.0.1 80 ok": hook, interfaces (two
 // for fwd), protocol, source (with @port, else one that was not used yet),
-// destination, its port if the protocol has ports, verdict.
+// destination, its port if the protocol has ports, verdict. Before the verdict
+// may stand what was dialled before another program rewrote the destination:
+// "dialled 10.0.0.1 30000".
 func (s *stage) packet(line string) (probe, bool) {
 	s.t.Helper()
 	f := strings.Fields(line)
@@ -184,6 +188,11 @@ func (s *stage) packet(line string) (probe, bool) {
 		}
 	}
 	verdict := next()
+	if verdict == "dialled" {
+		a := addr(next())
+		p.dialled, k.DNATed = netip.AddrPortFrom(a, uint16(number(next()))), true
+		verdict = next()
+	}
 	if verdict != "ok" && verdict != "blocked" || len(f) != 0 {
 		bad()
 	}
@@ -195,8 +204,10 @@ func (s *stage) packet(line string) (probe, bool) {
 func (s *stage) expect(line string) {
 	s.t.Helper()
 	p, want := s.packet(line)
-	out := p.packet.Out
-	p, ok := (&court{out: out}).fit(p)
+	dialled := p.dialled
+	p.packet.DNATed = false
+	p, ok := (&court{out: p.packet.Out}).fit(p)
+	p.dialled, p.packet.DNATed = dialled, dialled.IsValid()
 	if !ok {
 		s.t.Fatalf("%q: the kernel cannot be asked that", line)
 	}
@@ -230,6 +241,9 @@ func (s *stage) send(p probe) bool {
 	}
 	s.port++
 	pkt.ICMPID = s.port // a connection of its own
+	if p.dialled.IsValid() {
+		pkt.Dst, pkt.DstPort = p.dialled.Addr(), p.dialled.Port()
+	}
 	switch p.hook {
 	case ruleset.HookInput:
 		return s.inj.In(k.In, pkt)
@@ -287,7 +301,7 @@ func twin(text string) string {
 		"10.0.0.0/25", "fd00::/121", "10.0.0.128/25", "fd00::80/121", "10.0.0.0/24", "fd00::/64", "10.1.0.0/24", "fd01::/64", "10.0.0.0/8", "fd00::/8",
 		"203.0.113.0/24", "2001:db8::/64", "0.0.0.0/0", "'::/0'",
 		"10.0.0.127", "fd00::7f", "10.0.0.128", "fd00::80", "10.0.0.129", "fd00::81", "10.0.0.200", "fd00::c8",
-		"10.0.0.", "fd00::", "10.1.0.", "fd01::", "10.2.0.", "fd02::", "10.99.0.", "fd99::", "203.0.113.", "2001:db8::",
+		"10.0.0.", "fd00::", "10.1.0.", "fd01::", "10.2.0.", "fd02::", "10.3.0.", "fd03::", "10.99.0.", "fd99::", "203.0.113.", "2001:db8::",
 		"/32", "/128", "ipVersion: 4", "ipVersion: 6", "protocol: ICMP,", "protocol: ICMPv6,", "protocol: ICMP}", "protocol: ICMPv6}",
 		"icmp/8/", "icmpv6/128/", "icmp/3/", "icmpv6/1/", "icmp/0/", "icmpv6/129/", "type: 8", "type: 128",
 	).Replace(text)
