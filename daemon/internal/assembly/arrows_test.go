@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"daemon/internal/dataplane/ruleset": 0,
 
 	"daemon/policy":              1,
+	"daemon/internal/doctor":     1,
 	"daemon/internal/calc":       1,
 	"daemon/internal/calc/index": 1,
 	"daemon/internal/dataplane":  1,
@@ -42,6 +43,7 @@ var floors = map[string]int{
 	"daemon/internal/store/etcd/embedded": 3,
 	"daemon/internal/store/mem":           3,
 	"daemon/internal/snapshot":            3,
+	"daemon/internal/doctor/survey":       3,
 	"daemon/internal/dataplane/nftables":  3,
 	"daemon/internal/dataplane/monitor":   3,
 
@@ -64,6 +66,7 @@ var neighbours = map[string][]string{
 	"daemon/internal/intent":              {"daemon/api"},
 	"daemon/api":                          {"daemon/selector"},
 	"daemon/internal/calc":                {"daemon/internal/calc/index"},
+	"daemon/internal/doctor":              {"daemon/policy"},
 	"daemon/internal/assembly":            {"daemon/internal/assembly/agent", "daemon/internal/assembly/server"},
 	"cli/ripstop":                         {"cli/command"},
 	"daemon/internal/store/etcd/embedded": {"daemon/internal/store/etcd"},
@@ -94,7 +97,7 @@ var soleImporters = map[string][]string{
 	"go.etcd.io/bbolt":                  {"daemon/internal/store/etcd/embedded"},
 	"github.com/gorilla/mux":            {"web/apiserver"},
 	"github.com/spf13/viper":            {"daemon/internal/config", "cli/command"},
-	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables"},
+	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/doctor/survey"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
 	"k8s.io/apimachinery":               {"web/apiserver"},
 	"k8s.io/kube-openapi":               {"web/apiserver"},
