@@ -129,6 +129,27 @@ func (r Reach) String() string {
 	return s
 }
 
+// brief joins what differs only in what decides, and leaves nobody out beside
+// somebody.
+func brief(reach []Reach) []Reach {
+	var out []Reach
+	some := slices.ContainsFunc(reach, func(r Reach) bool { return r.Who != "nobody" })
+	for _, r := range reach {
+		if some && r.Who == "nobody" {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o Reach) bool {
+			return o.Who == r.Who && slices.Equal(o.Families, r.Families) && (o.Unless == "") == (r.Unless == "")
+		})
+		if i < 0 {
+			out = append(out, r)
+			continue
+		}
+		out[i].Interfaces = append(slices.Clone(out[i].Interfaces), r.Interfaces...)
+	}
+	return out
+}
+
 // String is the report as a table.
 func (r *ExposureReport) String() string { return r.Text(false) }
 
@@ -160,7 +181,11 @@ func (r *ExposureReport) Text(wide bool) string {
 		if len(e.Reach) == 0 {
 			rows = append(rows, append(cells, "nobody"))
 		}
-		for n, x := range e.Reach {
+		reach := e.Reach
+		if !wide {
+			reach = brief(reach)
+		}
+		for n, x := range reach {
 			who := x.String()
 			if x.Unless != "" {
 				who += ", unless dropped by others"

@@ -104,7 +104,7 @@ func closedHooks(f Facts, s Settings) []api.Finding {
 			x := api.Finding{Severity: api.SeverityWarning, Code: "ForeignDrop",
 				Title:    fmt.Sprintf("%s drops at hook %s what it does not accept itself (%s)", t.ID()+" "+c.Name, c.Hook, owner),
 				Detail:   "A packet must be let through by it and by Ripstop. What a policy allows is still dropped there unless it has a rule for it too.",
-				Do:       fmt.Sprintf("let %s accept what Ripstop's policies allow, or switch its filter off if Ripstop replaces it", owner),
+				Do:       remedy(owner),
 				Evidence: []string{fmt.Sprintf("table %s, chain %s, priority %d: closed %s%s, %d rules", t.ID(), c.Name, c.Priority, by, packets, len(c.Rules))}}
 			if c.Hook == "forward" && s.Workloads == 0 && !s.ForwardPolicies {
 				x.Severity, x.Detail = api.SeverityAdvice, "It matters once this host forwards for workloads of Ripstop or has applyOnForward policies."
@@ -113,6 +113,22 @@ func closedHooks(f Facts, s Settings) []api.Finding {
 		}
 	}
 	return out
+}
+
+// remedy is how to let a packet through the filter of a program.
+func remedy(owner string) string {
+	how := map[string]string{
+		"ufw":         "ufw allow PORT/PROTOCOL for what policies allow, or ufw disable if Ripstop replaces it",
+		"firewalld":   "firewall-cmd --permanent --add-port=PORT/PROTOCOL for what policies allow, or systemctl disable --now firewalld if Ripstop replaces it",
+		"Docker":      "iptables -I DOCKER-USER -j ACCEPT with the addresses that are to be forwarded; Docker needs its own rules for containers",
+		"libvirt":     "choose the forward mode \"open\" for networks whose guests are to be reached",
+		"Calico":      "do not run Calico's agent and Ripstop's on one host",
+		"CNI plugins": "see the configuration of the plugin firewall in /etc/cni/net.d",
+	}[owner]
+	if how == "" {
+		how = "add rules to it that accept what policies allow, or remove it if Ripstop replaces it"
+	}
+	return how
 }
 
 // flushers are services that empty the packet filter.
