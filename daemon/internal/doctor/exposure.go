@@ -51,6 +51,7 @@ func Expose(f Facts, objs []api.Object, o policy.Options) api.ExposureReport {
 			r.Exposed = append(r.Exposed, x.socket(s))
 		}
 	}
+	overIPv6(r.Exposed)
 	if x.omitted > 0 {
 		r.Unseen = append(r.Unseen, fmt.Sprintf("%d more groups of addresses than the %d that were asked about", x.omitted, mostClasses))
 	}
@@ -262,27 +263,44 @@ func (x *exposer) finish(e *api.Exposed, protocol uint8, reach []api.Reach) {
 	if len(e.Reach) == 0 {
 		e.Reach = []api.Reach{{Who: whoThisHost, By: "it is reached over the loopback interface only"}}
 	}
-	// What is served behind a published port may be the more dangerous.
+	// What is dialled is served behind it.
 	if e.Published != nil {
-		if ap, err := netip.ParseAddrPort(e.Published.To); err == nil && !s.risky {
+		if ap, err := netip.ParseAddrPort(e.Published.To); err == nil {
 			if behind := services[protocol][ap.Port()]; behind.name != "" {
-				s = behind
-				e.Service = behind.name
+				s, e.Service = behind, behind.name
 			}
 		}
 	}
 	e.Danger = dangerOf(s, e.Reach)
-	open := map[int]bool{}
-	for _, r := range reach {
-		for _, f := range r.Families {
-			open[f] = open[f] || r.Everyone
+}
+
+// overIPv6 notes the ports that everyone reaches over IPv6 and not over IPv4,
+// which is easily overlooked.
+func overIPv6(all []api.Exposed) {
+	type port struct {
+		protocol string
+		number   uint16
+	}
+	there, open := map[port][2]bool{}, map[port][2]bool{} // IPv4, IPv6
+	for _, e := range all {
+		k := port{e.Protocol, e.Port}
+		for _, r := range e.Reach {
+			for _, f := range r.Families {
+				t, o := there[k], open[k]
+				t[f/6], o[f/6] = true, o[f/6] || r.Everyone
+				there[k], open[k] = t, o
+			}
 		}
 	}
-	dual := slices.ContainsFunc(reach, func(r api.Reach) bool { return slices.Contains(r.Families, 4) })
-	if open[6] && !open[4] {
-		if dual {
+	for i := range all {
+		e := &all[i]
+		k := port{e.Protocol, e.Port}
+		here := slices.ContainsFunc(e.Reach, func(r api.Reach) bool { return r.Everyone && slices.Contains(r.Families, 6) })
+		switch {
+		case !here || open[k][0]:
+		case there[k][0]:
 			e.Notes = append(e.Notes, "open to everyone over IPv6, and not over IPv4")
-		} else {
+		default:
 			e.Notes = append(e.Notes, "IPv6 only, and open to everyone there")
 		}
 	}

@@ -210,6 +210,9 @@ func (x *exposer) who(n answer) string {
 			return text
 		}
 	}
+	if f, err := policy.ParseFailsafe(strings.TrimPrefix(decidedBy(d), "failsafe ")); err == nil && f.Net.IsValid() && n.fate.Passes {
+		return f.Net.String()
+	}
 	if n.anybody {
 		return "the rest"
 	}
