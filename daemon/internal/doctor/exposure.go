@@ -275,31 +275,45 @@ func (x *exposer) finish(e *api.Exposed, protocol uint8, reach []api.Reach) {
 }
 
 // overIPv6 notes the ports that everyone reaches over IPv6 and not over IPv4,
-// which is easily overlooked.
+// on one and the same interface: that is easily overlooked.
 func overIPv6(all []api.Exposed) {
-	type port struct {
+	type door struct {
 		protocol string
-		number   uint16
+		port     uint16
+		iface    string
+		family   int
+		there    bool // asks whether it is there, else whether it is open to everyone
 	}
-	there, open := map[port][2]bool{}, map[port][2]bool{} // IPv4, IPv6
-	for _, e := range all {
-		k := port{e.Protocol, e.Port}
+	seen := map[door]bool{}
+	each := func(e api.Exposed, visit func(r api.Reach, iface string, family int)) {
 		for _, r := range e.Reach {
-			for _, f := range r.Families {
-				t, o := there[k], open[k]
-				t[f/6], o[f/6] = true, o[f/6] || r.Everyone
-				there[k], open[k] = t, o
+			for _, i := range r.Interfaces {
+				for _, f := range r.Families {
+					visit(r, i, f)
+				}
 			}
 		}
 	}
+	for _, e := range all {
+		each(e, func(r api.Reach, iface string, family int) {
+			seen[door{e.Protocol, e.Port, iface, family, true}] = true
+			seen[door{e.Protocol, e.Port, iface, family, false}] = seen[door{e.Protocol, e.Port, iface, family, false}] || r.Everyone
+		})
+	}
 	for i := range all {
 		e := &all[i]
-		k := port{e.Protocol, e.Port}
-		here := slices.ContainsFunc(e.Reach, func(r api.Reach) bool { return r.Everyone && slices.Contains(r.Families, 6) })
+		var wider []string
+		four := false
+		each(*e, func(r api.Reach, iface string, family int) {
+			if family == 6 && r.Everyone && !seen[door{e.Protocol, e.Port, iface, 4, false}] {
+				wider = append(wider, iface)
+				four = four || seen[door{e.Protocol, e.Port, iface, 4, true}]
+			}
+		})
 		switch {
-		case !here || open[k][0]:
-		case there[k][0]:
-			e.Notes = append(e.Notes, "open to everyone over IPv6, and not over IPv4")
+		case len(wider) == 0:
+		case four:
+			e.Notes = append(e.Notes, "open to everyone over IPv6, and not over IPv4, on "+listed(wider))
 		default:
 			e.Notes = append(e.Notes, "IPv6 only, and open to everyone there")
 		}
