@@ -162,14 +162,8 @@ func (x *exposer) socket(s Socket) api.Exposed {
 // any more, such as docker-proxy's, are taken.
 func (x *exposer) published(p Published, taken map[int]bool) []api.Exposed {
 	var out []api.Exposed
-	ranges := []Ports{{0, 0}}
-	for _, c := range p.Match.DestinationPorts {
-		if !c.Not {
-			ranges = c.Any
-		}
-	}
 	for _, protocol := range p.Protocols() {
-		for _, ports := range ranges {
+		for _, ports := range p.ports() {
 			out = append(out, x.publishedRange(p, protocol, ports, taken))
 		}
 	}
@@ -187,12 +181,26 @@ func (x *exposer) publishedRange(p Published, protocol uint8, ports Ports, taken
 			e.Address = c.Any[0].First.String()
 		}
 	}
-	if e.Address == "" && p.Match.Family != 0 {
-		e.Address = map[int]string{4: "0.0.0.0", 6: "::"}[p.Match.Family]
+	families := []int{4, 6}
+	switch to := p.To.Addr(); {
+	case p.Match.Family != 0:
+		families = []int{p.Match.Family}
+	case to.IsValid() && to.Is4():
+		families = []int{4}
+	case to.IsValid():
+		families = []int{6}
+	}
+	if e.Address == "" && len(families) == 1 {
+		e.Address = map[int]string{4: "0.0.0.0", 6: "::"}[families[0]]
 	}
 	var reach []api.Reach
-	for _, family := range []int{4, 6} {
+	for _, family := range families {
 		for _, i := range x.doors() {
+			if p.ToMap != "" { // to be on the safe side
+				reach = append(reach, api.Reach{Interfaces: []string{i.Name}, Families: []int{family}, Who: whoEveryone, Everyone: true,
+					By: "where it leads is up to map @" + p.ToMap + ", so policy was not asked"})
+				continue
+			}
 			if a, ok := x.dial(p, i, family, protocol, ports.First); ok {
 				reach = append(reach, x.ask(a)...)
 			}

@@ -97,3 +97,49 @@ func TestExpose_GivesTheReport(t *testing.T) {
 		}
 	}
 }
+
+func TestDangerOf(t *testing.T) {
+	everyone, group, nobody := api.Reach{Who: whoEveryone, Everyone: true}, api.Reach{Who: "role == 'web'"}, api.Reach{Who: whoNobody}
+	for _, c := range []struct {
+		port  uint16
+		reach []api.Reach
+		want  api.Danger
+	}{
+		{6379, []api.Reach{nobody, everyone}, api.DangerCritical}, {6379, []api.Reach{group}, api.DangerMedium}, {6379, []api.Reach{nobody}, api.DangerNone},
+		{80, []api.Reach{everyone}, api.DangerMedium}, {80, []api.Reach{group}, api.DangerLow},
+		{7777, []api.Reach{everyone, group}, api.DangerHigh}, {7777, []api.Reach{group, nobody}, api.DangerLow}, {7777, []api.Reach{{Who: whoThisHost}}, api.DangerNone},
+	} {
+		if got := dangerOf(services[6][c.port], c.reach); got != c.want {
+			t.Errorf("dangerOf(port %d, %v) = %s, want %s", c.port, c.reach, got, c.want)
+		}
+	}
+}
+
+// TestExpose_PublishedPortsGoByAllRulesOnTheWay: what leads to the rule that
+// redirects counts as much as the rule itself, and what was redirected is known
+// as such to other filters.
+func TestExpose_PublishedPortsGoByAllRulesOnTheWay(t *testing.T) {
+	nat, err := ParseSave("ip", `*nat
+:PREROUTING ACCEPT [0:0]
+:mine - [0:0]
+-A PREROUTING -i eth1 -p tcp -m tcp --dport 1000:2000 -j mine
+-A mine -d 10.0.0.1/32 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+-A FORWARD -m conntrack --ctstate DNAT -s 10.0.0.0/24 -j ACCEPT
+COMMIT
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := server(t)
+	f.Tables, f.Sockets = nat, nil
+	r := Expose(f, resources(t, ""), noFailsafes())
+	want := []api.Exposed{{Danger: api.DangerLow, Protocol: "tcp", Address: "10.0.0.1", Port: 1000, LastPort: 2000, Service: "http",
+		Published: &api.PublishedTo{To: "172.17.0.2:80", By: "rules made with iptables-legacy", Rule: "table ip nat (legacy), chain mine"},
+		Reach:     []api.Reach{{Interfaces: []string{"eth1"}, Families: []int{4}, Who: "10.0.0.0/24", By: "no HostEndpoint governs the interface"}}}}
+	if d := cmp.Diff(want, r.Exposed); d != "" {
+		t.Errorf("want -, got +:\n%s", d)
+	}
+}

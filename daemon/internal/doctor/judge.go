@@ -96,8 +96,7 @@ type Fate struct {
 }
 
 // Judge asks the base chains of hooks, which a packet meets in this order,
-// what becomes of it. Chains that rewrite addresses, Ripstop's own, and those
-// of dormant tables are not asked.
+// what becomes of it. Ripstop's own and those of dormant tables are not asked.
 func Judge(tables []Table, hooks []string, p Packet) Fate {
 	f := Fate{Passes: true}
 	for _, hook := range hooks {
@@ -112,7 +111,7 @@ func Judge(tables []Table, hooks []string, p Packet) Fate {
 			}
 			for j := range t.Chains {
 				c := &t.Chains[j]
-				if c.Hook != hook || c.Type == "nat" || c.Device != "" && c.Device != p.In {
+				if c.Hook != hook || c.Device != "" && c.Device != p.In {
 					continue
 				}
 				w := walk{table: t, packet: p, budget: 20000}
@@ -184,7 +183,7 @@ func (w *walk) chain(c *Chain, depth int) outcome {
 		}
 		stops := false
 		switch r.Action {
-		case Accepts:
+		case Accepts, DNATs, Redirects, SNATs:
 			o.accepts, stops = true, true
 		case Drops, Rejects:
 			o.drops, stops = true, true
@@ -203,7 +202,7 @@ func (w *walk) chain(c *Chain, depth int) outcome {
 		case Other:
 			o.accepts, o.drops, stops = true, true, true
 			w.note(r, c)
-		case Goes, DNATs, Redirects, SNATs:
+		case Goes:
 		}
 		if stops && t == yes {
 			return o

@@ -34,6 +34,45 @@ func (p Published) Protocols() []uint8 {
 	return out
 }
 
+// ports are those that all conditions allow, as ranges in order.
+func (p Published) ports() []Ports {
+	list := []Ports{{0, 0xffff}}
+	for _, c := range p.Match.DestinationPorts {
+		var cut []Ports
+		any := c.Any
+		if c.Not {
+			any = others(c.Any)
+		}
+		for _, a := range list {
+			for _, b := range any {
+				if x := (Ports{max(a.First, b.First), min(a.Last, b.Last)}); x.First <= x.Last {
+					cut = append(cut, x)
+				}
+			}
+		}
+		list = cut
+	}
+	return list
+}
+
+// others are all ports that are in none of the ranges.
+func others(ranges []Ports) []Ports {
+	ranges = slices.Clone(ranges)
+	slices.SortFunc(ranges, func(a, b Ports) int { return int(a.First) - int(b.First) })
+	var out []Ports
+	next := 0
+	for _, r := range ranges {
+		if int(r.First) > next {
+			out = append(out, Ports{uint16(next), r.First - 1})
+		}
+		next = max(next, int(r.Last)+1)
+	}
+	if next <= 0xffff {
+		out = append(out, Ports{uint16(next), 0xffff})
+	}
+	return out
+}
+
 // publishedPorts finds the ports that are redirected before routing.
 func publishedPorts(tables []Table) []Published {
 	var out []Published
@@ -81,7 +120,10 @@ func (f *finder) chain(c *Chain, so Match, depth int) {
 			if len(m.DestinationPorts) == 0 && r.ToMap == "" {
 				continue // a whole address is mapped: no port is published
 			}
-			f.found = append(f.found, Published{Match: m, To: to, ToMap: r.ToMap, Table: f.table.ID(), Chain: c.Name, Owner: chainOwner(f.table, c.Name)})
+			p := Published{Match: m, To: to, ToMap: r.ToMap, Table: f.table.ID(), Chain: c.Name, Owner: chainOwner(f.table, c.Name)}
+			if len(p.ports()) > 0 && len(p.Protocols()) > 0 { // else no packet gets here
+				f.found = append(f.found, p)
+			}
 		case Accepts, Drops, Rejects, Returns, SNATs, Other, Goes:
 		}
 	}

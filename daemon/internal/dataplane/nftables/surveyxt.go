@@ -73,12 +73,12 @@ func (r *reader) xtMatch(name string, rev uint32, b []byte) {
 
 // xtStates reads a match on the connection's state alone.
 func (r *reader) xtStates(name string, rev uint32, b []byte) bool {
-	states := uint32(0)
+	states, not := uint32(0), false
 	switch {
 	case name == "state" && len(b) >= 4: // struct xt_state_info
 		states = native.Uint32(b)
-	case rev == 3 && len(b) >= 156 && native.Uint16(b[146:]) == 1 && native.Uint16(b[148:])&1 == 0: // struct xt_conntrack_mtinfo3
-		states = uint32(native.Uint16(b[150:]))
+	case rev == 3 && len(b) >= 156 && native.Uint16(b[146:]) == 1: // struct xt_conntrack_mtinfo3, the state alone
+		states, not = uint32(native.Uint16(b[150:])), native.Uint16(b[148:])&1 != 0
 	default:
 		return false
 	}
@@ -89,7 +89,10 @@ func (r *reader) xtStates(name string, rev uint32, b []byte) bool {
 			mask |= bit.nft
 		}
 	}
-	switch yes := true; {
+	if not {
+		mask = ^mask & (doctor.Invalid | doctor.Established | doctor.Related | doctor.New | doctor.Untracked)
+	}
+	switch yes := !not; {
 	case states&(snat|dnat) == 0 && mask != 0:
 		r.bits("state", mask)
 	case states == dnat:

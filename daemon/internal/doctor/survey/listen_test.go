@@ -22,3 +22,12 @@ func listenFor(t *testing.T, network, address string) error {
 	}
 	return err
 }
+
+// dialFor connects, from the calling thread, until the test ends.
+func dialFor(t *testing.T, address string) error {
+	c, err := net.Dial("tcp4", address)
+	if err == nil {
+		t.Cleanup(func() { c.Close() })
+	}
+	return err
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/doctor"
 	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
+	"github.com/ripstop/ripstop/daemon/policy"
 )
 
 // strangers is where the rules of other programs are, as they made them
@@ -71,6 +73,7 @@ func TestNetnsSurvey_JudgesAsTheKernelDoes(t *testing.T) {
 		{"podman", "nft", "Podman", 0}, {"podman", "legacy", "Podman", 0},
 		{"fail2ban", "nft", "fail2ban", 0}, {"fail2ban", "legacy", "fail2ban", 0},
 		{"handmade", "nft", "unknown", 22},
+		{"handmade2", "nft", "rules made with iptables-nft", 126}, {"handmade2", "legacy", "rules made with iptables-legacy", 126},
 	} {
 		t.Run(c.name+" by "+c.variant, func(t *testing.T) {
 			inj := netnstest.NewInjector(t, netnstest.InjectorConfig{Interfaces: []netnstest.Interface{
@@ -166,6 +169,42 @@ func redirected(facts doctor.Facts, p netnstest.Packet) bool {
 	return false
 }
 
+// TestNetnsSurvey_PublishedPortsAreTheSameByBothVariants of iptables, with where
+// they lead.
+func TestNetnsSurvey_PublishedPortsAreTheSameByBothVariants(t *testing.T) {
+	for name, want := range map[string][]string{
+		"docker": {"172.17.0.2:5432", "172.17.0.2:80", "172.19.0.2:53", "172.19.0.2:6379", "[fd00:d0c::242:ac11:2]:80"},
+		"podman": {"10.88.0.2:80", "10.88.0.2:9200"},
+	} {
+		for _, variant := range []string{"nft", "legacy"} {
+			ns := netnstest.New(t)
+			loadStranger(t, ns, name, variant)
+			var got []string
+			for _, e := range doctor.Expose(look(t, ns), nil, policy.Options{}).Exposed {
+				if e.Published != nil {
+					got = append(got, e.Published.To)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s by %s: published ports lead to %q, want %q", name, variant, got, want)
+			}
+		}
+	}
+	// By nft itself: to an address, to a port of this host, and by a map.
+	ns := netnstest.New(t)
+	loadStranger(t, ns, "published", "nft")
+	var got []string
+	for _, e := range doctor.Expose(look(t, ns), nil, policy.Options{}).Exposed {
+		got = append(got, e.Endpoint()+" "+e.Published.To)
+	}
+	slices.Sort(got)
+	want := []string{"tcp *:8000-8100 @there", "tcp *:8443 this host:443", "tcp 0.0.0.0:81 192.0.2.9:80", "udp [::]:54 [2001:db8::9]:53"}
+	if !slices.Equal(got, want) {
+		t.Errorf("published by nft: %q, want %q", got, want)
+	}
+}
+
 func TestNetnsSurvey_FindsSocketsWithTheirProcess(t *testing.T) {
 	ns := netnstest.New(t)
 	listen := func(network, address string) {
@@ -175,6 +214,7 @@ func TestNetnsSurvey_FindsSocketsWithTheirProcess(t *testing.T) {
 	listen("tcp4", "0.0.0.0:7001")
 	listen("tcp6", "[::]:7002")
 	listen("tcp", "[::]:7003")
+	ns.MustDo(func() error { return dialFor(t, "127.0.0.1:7001") }) // is connected: not listed
 	listen("udp4", "127.0.0.1:7004")
 	listen("udp6", "[::1]:7005")
 	got := map[string]doctor.Socket{}
@@ -186,8 +226,9 @@ func TestNetnsSurvey_FindsSocketsWithTheirProcess(t *testing.T) {
 			t.Errorf("%s: %+v (there: %v), want it with this process", want, s, ok)
 		}
 	}
-	if len(got) != 5 {
-		t.Errorf("sockets: %v, want the five", got)
+	all := look(t, ns).Sockets
+	if len(all) != 5 {
+		t.Errorf("sockets: %v, want the five", all)
 	}
 }
 
