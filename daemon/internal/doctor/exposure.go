@@ -72,10 +72,12 @@ type exposer struct {
 	own     []netip.Addr
 	classes map[int][]*class // by family
 	omitted int
+	rules   []*asked
+	alike   map[string][]*class // see representatives
 }
 
 func newExposer(f Facts, objs []api.Object, o policy.Options) *exposer {
-	x := &exposer{facts: f, world: policy.NewWorld(objs, o), objs: map[api.Key]api.Object{}, classes: map[int][]*class{},
+	x := &exposer{facts: f, objs: map[api.Key]api.Object{}, classes: map[int][]*class{}, alike: map[string][]*class{},
 		host: policy.Host{Name: f.Host, Interfaces: map[string][]netip.Addr{}}}
 	for _, obj := range objs {
 		x.objs[obj.Key()] = obj
@@ -87,11 +89,13 @@ func newExposer(f Facts, objs []api.Object, o policy.Options) *exposer {
 			x.own = append(x.own, a.Addr())
 		}
 	}
-	atlas := newAtlas(objs, x.world.Settings(f.Host).FailsafeInbound, f.Tables)
+	atlas := newAtlas(f.Host, objs, policy.NewWorld(settingsOf(objs), o).Settings(f.Host).FailsafeInbound, f.Tables)
 	for _, family := range []int{4, 6} {
 		list, omitted := atlas.classes(family, x.own)
 		x.classes[family], x.omitted = list, x.omitted+omitted
 	}
+	x.world = policy.NewWorld(x.seenFrom(objs), o)
+	x.rules = x.askedRules(objs)
 	return x
 }
 

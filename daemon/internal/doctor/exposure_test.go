@@ -4,6 +4,8 @@ package doctor
 
 import (
 	"flag"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -141,5 +143,55 @@ COMMIT
 		Reach:     []api.Reach{{Interfaces: []string{"eth1"}, Families: []int{4}, Who: "10.0.0.0/24", By: "no HostEndpoint governs the interface"}}}}
 	if d := cmp.Diff(want, r.Exposed); d != "" {
 		t.Errorf("want -, got +:\n%s", d)
+	}
+}
+
+// TestExpose_JoiningClassesChangesNothing: who gets through by the
+// representatives is who gets through when every class is asked.
+func TestExpose_JoiningClassesChangesNothing(t *testing.T) {
+	b, err := os.ReadFile("testdata/exposure/guarded.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	text := string(b)
+	for i := range 40 {
+		text += fmt.Sprintf("---\napiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: p%d, labels: {a: a%d, b: b%d}}\nspec: {node: p%d, interfaceName: eth0, expectedIPs: [10.0.%d.%d, \"2001:db8::%x\"]}\n",
+			i, rnd.IntN(4), rnd.IntN(3), i, rnd.IntN(3), i+2, i+16)
+		text += fmt.Sprintf("---\napiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: r%d}\nspec: {order: %d, selector: role == 'web', types: [Ingress], ingress: [{action: %s, protocol: TCP, source: {selector: a == 'a%d' || b == 'b%d', notNets: [10.0.%d.0/24]}, destination: {ports: [%d]}}]}\n",
+			i, rnd.IntN(9), []string{"Allow", "Deny"}[rnd.IntN(2)], rnd.IntN(4), rnd.IntN(3), rnd.IntN(3), []int{80, 9200, 7777, 2375}[rnd.IntN(4)])
+	}
+	x := newExposer(server(t), resources(t, text), noFailsafes())
+	asked, joined := 0, 0
+	for _, s := range x.facts.Sockets {
+		for _, i := range x.doors() {
+			for _, family := range []int{4, 6} {
+				to, ok := x.addressAt(i, family)
+				if !ok {
+					continue
+				}
+				a := approach{family: family, in: i.Name, protocol: s.Protocol, dialled: netip.AddrPortFrom(to, s.Address.Port())}
+				through := func(classes []*class) map[string]bool {
+					out := map[string]bool{}
+					for _, c := range classes {
+						f := x.flow(a, c.example)
+						pass := x.world.Evaluate(f).Verdict.Passes() && x.strangers(a, f).Passes
+						out["anybody"] = out["anybody"] || c.anybody && pass
+						for _, n := range c.nets {
+							out[n.String()] = pass
+						}
+					}
+					return out
+				}
+				reps := x.representatives(a)
+				asked, joined = asked+len(x.classes[family]), joined+len(reps)
+				if d := cmp.Diff(through(x.classes[family]), through(reps)); d != "" {
+					t.Fatalf("%s port %d over %s, all -, joined +:\n%s", ProtocolName(a.protocol), a.dialled.Port(), a.in, d)
+				}
+			}
+		}
+	}
+	if joined*2 > asked {
+		t.Errorf("%d classes are joined to %d, want less than half", asked, joined)
 	}
 }

@@ -124,7 +124,7 @@ func decidedBy(d policy.Decision) string {
 // ask asks for every class whether it gets through.
 func (x *exposer) ask(a approach) []api.Reach {
 	var all []answer
-	for _, c := range x.classes[a.family] {
+	for _, c := range x.representatives(a) {
 		f := x.flow(a, c.example)
 		n := answer{class: c, decision: x.world.Evaluate(f), fate: Fate{Passes: true}}
 		if n.decision.Verdict.Passes() {

@@ -23,22 +23,25 @@ type class struct {
 	names []string
 	// anybody: whoever is in no net and no set that anything names.
 	anybody bool
+	// beside is what else than rules of policies tells the class apart.
+	beside string
 }
 
 // mostClasses bounds the work: beyond it classes are left out, and it is said.
-const mostClasses = 512
+const mostClasses = 2048
 
 // atlas is everything that tells addresses apart.
 type atlas struct {
 	// marks are what an address is marked with by being in a prefix.
 	marks map[netip.Prefix][]string
 	names map[netip.Prefix][]string
-	spans []Addrs // of other people's rules, that are no prefixes
-	bits  []int   // lengths of prefixes, once each
+	spans []Addrs                 // of other people's rules
+	fixed map[netip.Prefix]string // failsafes and workloads of this host
+	bits  []int                   // lengths of prefixes, once each
 }
 
-func newAtlas(objs []api.Object, failsafes []policy.Failsafe, tables []Table) *atlas {
-	a := &atlas{marks: map[netip.Prefix][]string{}, names: map[netip.Prefix][]string{}}
+func newAtlas(host string, objs []api.Object, failsafes []policy.Failsafe, tables []Table) *atlas {
+	a := &atlas{marks: map[netip.Prefix][]string{}, names: map[netip.Prefix][]string{}, fixed: map[netip.Prefix]string{}}
 	for _, o := range objs {
 		if u, bad := o.(*api.Unreadable); bad {
 			o = u.Salvaged
@@ -52,6 +55,12 @@ func newAtlas(objs []api.Object, failsafes []policy.Failsafe, tables []Table) *a
 			a.member(x.Key(), x.Labels, x.Spec.Profiles, "", x.Spec.ExpectedIPs)
 		case *api.WorkloadEndpoint:
 			a.member(x.Key(), x.Labels, x.Spec.Profiles, x.Namespace+"/"+x.Spec.Orchestrator+"/"+x.Spec.ServiceAccountName, x.Spec.IPNetworks)
+			for _, n := range x.Spec.IPNetworks {
+				if p, ok := parsePrefix(n); ok && x.Spec.Node == host {
+					a.add(p, "here "+x.Spec.InterfaceName, x.Key().String())
+					a.fixed[p] += "here " + x.Spec.InterfaceName + " "
+				}
+			}
 		}
 		for _, r := range rulesOf(o) {
 			for _, n := range slices.Concat(r.Source.Nets, r.Source.NotNets) {
@@ -64,6 +73,7 @@ func newAtlas(objs []api.Object, failsafes []policy.Failsafe, tables []Table) *a
 	for _, f := range failsafes {
 		if f.Net.IsValid() {
 			a.add(f.Net, "net "+f.Net.String(), f.Net.String())
+			a.fixed[f.Net] = "failsafe "
 		}
 	}
 	a.strangers(tables)
@@ -167,6 +177,22 @@ func (a *atlas) key(x netip.Addr) string {
 	return strings.Join(slices.Compact(marks), "\n")
 }
 
+// beside is what else than rules of policies marks an address.
+func (a *atlas) beside(x netip.Addr) string {
+	s := ""
+	for _, b := range a.bits {
+		if p, err := x.Prefix(b); err == nil && a.fixed[p] != "" {
+			s += p.String() + " " + a.fixed[p]
+		}
+	}
+	for i, r := range a.spans {
+		if r.Holds(x) {
+			s += strconv.Itoa(i) + " "
+		}
+	}
+	return s
+}
+
 // classes are those of one family, anybody first; own addresses of the host
 // are left out. Omitted: how many classes there would be more.
 func (a *atlas) classes(family int, own []netip.Addr) (list []*class, omitted int) {
@@ -179,7 +205,7 @@ func (a *atlas) classes(family int, own []netip.Addr) (list []*class, omitted in
 				omitted++
 				return
 			}
-			c = &class{example: x, anybody: anybody}
+			c = &class{example: x, anybody: anybody, beside: a.beside(x)}
 			byKey[k] = c
 			list = append(list, c)
 		}
