@@ -195,3 +195,14 @@ func TestExpose_JoiningClassesChangesNothing(t *testing.T) {
 		t.Errorf("%d classes are joined to %d, want less than half", asked, joined)
 	}
 }
+
+func TestPublished_PortsAreWhatAllConditionsAllow(t *testing.T) {
+	p := Published{Match: Match{DestinationPorts: []Cond[Ports]{{Any: []Ports{{100, 200}, {300, 400}}}, {Not: true, Any: []Ports{{350, 500}, {150, 150}}}}}}
+	if d := cmp.Diff([]Ports{{100, 149}, {151, 200}, {300, 349}}, p.ports()); d != "" {
+		t.Errorf("ports, want -, got +:\n%s", d)
+	}
+	p.Match.DestinationPorts = append(p.Match.DestinationPorts, Cond[Ports]{Any: []Ports{{22, 22}}})
+	if got := p.ports(); len(got) > 0 {
+		t.Errorf("ports of conditions that exclude each other = %v, want none", got)
+	}
+}
