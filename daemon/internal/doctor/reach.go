@@ -116,9 +116,9 @@ func decidedBy(d policy.Decision) string {
 		return "no applyOnForward policy of " + d.Endpoint.String()
 	case policy.ReasonPassed:
 		return "the applyOnForward policies of " + d.Endpoint.String() + " pass it"
-	case policy.ReasonEstablished, policy.ReasonInvalid, policy.ReasonEssential:
 	}
-	return string(d.Reason)
+	_, because, _ := strings.Cut(d.String(), ", ") // in explain's words
+	return because
 }
 
 // ask asks for every class whether it gets through.
