@@ -17,8 +17,8 @@ TOOLS    := $(CURDIR)/bin/tools
 # looking at their work (nft, ip), for the laboratory and for the tests.
 PACKAGES := iproute2 nftables iptables conntrack netcat-openbsd iputils-ping procps
 
-# The race detector needs a C compiler.
-test: PACKAGES += gcc libc6-dev
+# The race detector needs a C compiler; ipset makes sets of others.
+test: PACKAGES += gcc libc6-dev ipset
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -26,6 +26,8 @@ const agentTime = 10 * time.Second
 type agentError struct {
 	server string
 	err    error
+	// instead is a command line that does without the agent; empty: none.
+	instead string
 }
 
 // Error is "agent ADDRESS: what happened".
@@ -38,6 +40,9 @@ func (e *agentError) Unwrap() error { return e.err }
 func (e *agentError) fix() string {
 	if errors.Is(e.err, os.ErrPermission) {
 		return "run the command as root, or become a member of the group: usermod -aG ripstop " + userName()
+	}
+	if e.instead != "" {
+		return "is ripstopd running on this machine? without it: " + e.instead
 	}
 	return "is ripstopd running on this machine? another address is given by --agent or RIPSTOP_AGENT"
 }
@@ -69,12 +74,12 @@ func (a *app) askAgent(ctx context.Context, method, path string) ([]byte, error)
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, &agentError{a.cfg.Agent, err}
+		return nil, &agentError{server: a.cfg.Agent, err: err}
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
-		return nil, &agentError{a.cfg.Agent, err}
+		return nil, &agentError{server: a.cfg.Agent, err: err}
 	}
 	if resp.StatusCode/100 != 2 {
 		return nil, refusedByAgent(a.cfg.Agent, resp.Status, data)

@@ -8,7 +8,8 @@
 //
 // Results go to standard output, everything else to standard error. Exit
 // codes: 0 done; 1 not, or not all of it; 2 the command line makes no sense;
-// 3 explain --fail-on found what it was to fail on.
+// 3 explain --fail-on found what it was to fail on, or doctor something to
+// worry about.
 package command
 
 import (
@@ -131,6 +132,8 @@ stands.`,
 		a.validateCommand(),
 		a.statusCommand(),
 		a.explainCommand(),
+		a.doctorCommand(),
+		a.exposureCommand(),
 		a.storeCommand(),
 		a.versionCommand(),
 		a.completionCommand(),

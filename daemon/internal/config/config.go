@@ -78,8 +78,8 @@ type Config struct {
 	// MetricsAddress is empty if metrics are not to be served.
 	MetricsAddress string
 	Log            Log
-	// Check and Cleanup are the flags of these names.
-	Check, Cleanup bool
+	// Check, Cleanup, Doctor and Exposure are the flags of these names.
+	Check, Cleanup, Doctor, Exposure bool
 	// File is the file that was read; empty: none.
 	File string
 
@@ -120,6 +120,8 @@ func LoadAgent(flags *pflag.FlagSet, environ []string) (Config, error) {
 		Log:              v.log(),
 		Check:            v.viper.GetBool("check"),
 		Cleanup:          v.viper.GetBool("cleanup"),
+		Doctor:           v.viper.GetBool("doctor"),
+		Exposure:         v.viper.GetBool("exposure"),
 		File:             v.file,
 		settings:         v.settings,
 	}
@@ -135,10 +137,21 @@ func LoadAgent(flags *pflag.FlagSet, environ []string) (Config, error) {
 			}
 		}
 	}
-	if c.Check && c.Cleanup {
-		faults = append(faults, errors.New("flags --check and --cleanup exclude each other: use one"))
+	if excluding(c.Check, c.Cleanup, c.Doctor, c.Exposure) {
+		faults = append(faults, errors.New("flags --check, --cleanup, --doctor and --exposure exclude each other: use one"))
 	}
 	return c, errors.Join(faults...)
+}
+
+// excluding tells whether more than one is set.
+func excluding(flags ...bool) bool {
+	n := 0
+	for _, f := range flags {
+		if f {
+			n++
+		}
+	}
+	return n > 1
 }
 
 // LoadServer makes the configuration of ripstop-server, as LoadAgent does with

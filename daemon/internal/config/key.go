@@ -69,6 +69,8 @@ func AgentKeys() []Key {
 		{Name: "config", Default: "/etc/ripstop/ripstopd.yaml", Type: "path", Help: "The configuration file. It may be missing unless it is named.", FlagOnly: true, check: checkPath},
 		{Name: "check", Default: "false", Type: "true or false", Help: "Load everything, print what would be enforced, and change nothing.", FlagOnly: true},
 		{Name: "cleanup", Default: "false", Type: "true or false", Help: "Remove all that Ripstop has put on this host, and end.", FlagOnly: true},
+		{Name: "doctor", Default: "false", Type: "true or false", Help: "Look at all packet filters of this host, print what ripstop doctor prints, and end: for when the agent does not run.", FlagOnly: true},
+		{Name: "exposure", Default: "false", Type: "true or false", Help: "Print who can reach this host's sockets and published ports, as ripstop exposure does, and end.", FlagOnly: true},
 		{Name: "role", Default: string(Standalone), Type: "one of standalone, agent", Help: "standalone runs ripstop-server, with a datastore of its own unless etcd-endpoints is set, beside the agent; agent runs the agent alone."},
 		{Name: "node", Type: "string", Help: "The name of this host in HostEndpoint and Node resources. Empty: the operating system's host name in lower case.", check: checkNode},
 		{Name: "state-dir", Default: "/var/lib/ripstop", Type: "path", Help: "Directory of what must survive a reboot.", check: checkPath},

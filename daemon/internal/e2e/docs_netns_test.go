@@ -248,3 +248,28 @@ func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 		t.Errorf("ripstopd --cleanup leaves\n%s", rules)
 	}
 }
+
+// TestNetnsDocs_HowTosAreTrue types the how-to pages beside a running ripstopd,
+// in a host of its own.
+func TestNetnsDocs_HowTosAreTrue(t *testing.T) {
+	ns, dir := netnstest.New(t), clone(t)
+	load(t, ns, foreignRules)
+	env := []string{"PATH=" + dir + "/bin:" + os.Getenv("PATH"), "RIPSTOP_NODE=" + here, "RIPSTOP_RUN_DIR=" + dir + "/run", "RIPSTOP_STATE_DIR=" + dir + "/state",
+		"RIPSTOP_METRICS_ADDRESS=", "RIPSTOP_SERVER=unix://" + dir + "/run/api.sock", "RIPSTOP_AGENT=unix://" + dir + "/run/agent.sock"}
+	start(t, ns, "ripstopd", "--node", here, "--run-dir", dir+"/run", "--state-dir", dir+"/state", "--metrics-address", "")
+	eventually(t, "ripstopd answers", func() error {
+		cmd := exec.Command(binary(t, "ripstop"), "status")
+		cmd.Env = append(os.Environ(), env...)
+		out, err := cmd.CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "InSync, since") {
+			err = fmt.Errorf("not in sync: %s", out)
+		}
+		return err
+	})
+	for page, want := range map[string]string{"docs/how-to/doctor.md": "table: theirs", "docs/how-to/exposure.md": "No socket listens"} {
+		d := readDocument(t, page)
+		if out := bash(t, ns, dir, script(d, d.blocksOf(t, "")), env...); !strings.Contains(out, want) {
+			t.Errorf("%s: what it says to do prints no %q:\n%s", page, want, out)
+		}
+	}
+}

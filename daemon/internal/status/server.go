@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/host"
 )
 
@@ -33,6 +34,10 @@ type Actions struct {
 	Resync func()
 	// Settings is shown as JSON at /config; nil: it is not.
 	Settings any
+	// Doctor and Exposure look at the host; shown as JSON at /doctor and
+	// /exposure. nil: they are not.
+	Doctor   func(context.Context) (*api.DoctorReport, error)
+	Exposure func(context.Context) (*api.ExposureReport, error)
 }
 
 // Accepted is the answer to POST /accept-held, as JSON.
@@ -41,8 +46,8 @@ type Accepted struct {
 	Held string `json:"held"`
 }
 
-// Handler serves GET /status (api.HostStatus as JSON), /config, /livez,
-// /readyz and /metrics, and POST /accept-held and /resync. It does not ask who
+// Handler serves GET /status (api.HostStatus as JSON), /config, /doctor,
+// /exposure, /livez, /readyz and /metrics, and POST /accept-held and /resync. It does not ask who
 // is there: see Listen.
 func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	mux := http.NewServeMux()
@@ -50,6 +55,12 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, b.Status()) })
 	if a.Settings != nil {
 		mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, a.Settings) })
+	}
+	if a.Doctor != nil {
+		mux.HandleFunc("GET /doctor", report(a.Doctor))
+	}
+	if a.Exposure != nil {
+		mux.HandleFunc("GET /exposure", report(a.Exposure))
 	}
 	if a.AcceptHeld != nil {
 		mux.HandleFunc("POST /accept-held", func(w http.ResponseWriter, _ *http.Request) {
@@ -69,6 +80,18 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 		})
 	}
 	return mux
+}
+
+// report answers with what a look at the host gives.
+func report[T any](look func(context.Context) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		v, err := look(r.Context())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		writeJSON(w, v)
+	}
 }
 
 // PublicHandler serves what anybody on the host may see: GET /livez, /readyz

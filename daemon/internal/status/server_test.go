@@ -75,7 +75,9 @@ func TestHandler_ShowsAndDoesWhatItSays(t *testing.T) {
 	b.cfg.Live = map[string]func() error{"loop": func() error { return live }}
 	accepted, resynced := 0, 0
 	var acceptErr error
-	c, _ := serving(t, b, Actions{AcceptHeld: func() error { accepted++; return acceptErr }, Resync: func() { resynced++ }, Settings: []string{"x"}})
+	c, _ := serving(t, b, Actions{AcceptHeld: func() error { accepted++; return acceptErr }, Resync: func() { resynced++ }, Settings: []string{"x"},
+		Doctor:   func(context.Context) (*api.DoctorReport, error) { return &api.DoctorReport{Host: "h1"}, nil },
+		Exposure: func(context.Context) (*api.ExposureReport, error) { return nil, errors.New("no resources") }})
 
 	if code, body := ask(t, c, "GET", "/readyz"); code != 503 || !strings.HasPrefix(body, "NoPicture: ") {
 		t.Errorf("GET /readyz = %d %q, want 503 with a reason", code, body)
@@ -98,6 +100,12 @@ func TestHandler_ShowsAndDoesWhatItSays(t *testing.T) {
 	}
 	if code, body := ask(t, c, "GET", "/config"); code != 200 || !strings.Contains(body, "x") {
 		t.Errorf("GET /config = %d %q", code, body)
+	}
+	if code, body := ask(t, c, "GET", "/doctor"); code != 200 || !strings.Contains(body, `"host": "h1"`) {
+		t.Errorf("GET /doctor = %d %q", code, body)
+	}
+	if code, body := ask(t, c, "GET", "/exposure"); code != 503 || !strings.Contains(body, "no resources") {
+		t.Errorf("GET /exposure that fails = %d %q, want 503 and why", code, body)
 	}
 	if code, _ := ask(t, c, "POST", "/accept-held"); code != 200 || accepted != 1 {
 		t.Errorf("POST /accept-held = %d, called %d times", code, accepted)

@@ -120,7 +120,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(status.NewCollector(board), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective()}
+	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
+	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
+		Doctor: examiner.doctor, Exposure: examiner.exposure}
 
 	found, err := look(cfg, endpoints)
 	if err != nil {

@@ -32,7 +32,8 @@ Flags:
 `
 
 // Main runs the program and returns its exit status: 0 after a clean stop, 1
-// on an error, 2 on a wrong command line or configuration.
+// on an error, 2 on a wrong command line or configuration, 3 if --doctor found
+// something to worry about.
 func Main(args, environ []string, stdout, stderr io.Writer) int {
 	flags := pflag.NewFlagSet("ripstopd", pflag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -69,8 +70,16 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 		act = cleanup
 	case cfg.Check:
 		act = check
+	case cfg.Doctor:
+		act = printDoctor
+	case cfg.Exposure:
+		act = printExposure
 	}
-	if err := act(ctx, cfg, log, stdout); err != nil && ctx.Err() == nil {
+	err = act(ctx, cfg, log, stdout)
+	if errors.Is(err, errWorry) {
+		return 3
+	}
+	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, "ripstopd: %v\n", err)
 		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 			fmt.Fprintln(stderr, "  fix: run it as root; it changes the packet filter of the kernel")
