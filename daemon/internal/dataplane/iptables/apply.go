@@ -20,13 +20,19 @@ import (
 // refusal is a transaction that was not carried out.
 type refusal struct {
 	at     place
+	set    bool     // it was a set, and is set aside already
 	locked bool     // another program holds the lock
 	lines  []string // the rules that were sent
 	err    error
 }
 
 // Error names the table.
-func (r *refusal) Error() string { return fmt.Sprintf("table %s: %v", r.at, r.err) }
+func (r *refusal) Error() string {
+	if r.set {
+		return r.err.Error()
+	}
+	return fmt.Sprintf("table %s: %v", r.at, r.err)
+}
 
 // Unwrap is the program's error.
 func (r *refusal) Unwrap() error { return r.err }
@@ -56,10 +62,14 @@ func (p *plan) prepare() error {
 	}
 	for _, n := range p.newSets {
 		if err := p.fill(n); err != nil {
-			if n.s != nil && n.over == "" && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
-				n.s.refused = err // that set alone; what uses it is denied
+			if n.over == "" && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
+				if n.s != nil { // that set alone; what uses it is denied
+					n.s.refused = err
+				} else {
+					f.barred[n.kname] = err
+				}
 				f.retry = time.Now().Add(refusedAgain)
-				f.users(use{ruleset.KindSet, n.s.name})
+				return &refusal{set: true, err: err}
 			}
 			return err
 		}
@@ -145,12 +155,12 @@ func (p *plan) count() error {
 func (p *plan) restore(ctx context.Context, at place) error {
 	f := p.f
 	k := f.k.tables[at]
-	text, lines := p.script(at, k)
-	if text == "" {
-		return nil
+	text, lines, err := p.script(at, k)
+	if text == "" || err != nil {
+		return err
 	}
 	wait := fmt.Sprint(max(1, int(f.cfg.LockWait/time.Second)))
-	_, err := f.cfg.Run.Run(ctx, host.Cmd{
+	_, err = f.cfg.Run.Run(ctx, host.Cmd{
 		Path: f.prog.restore[at.family], Args: []string{"--noflush", "--wait", wait}, Stdin: []byte(text),
 	})
 	if err != nil {
@@ -178,11 +188,11 @@ func asRefusal(at place, lines []string, err error) error {
 
 // script is the input of iptables-restore that makes a table as wanted; empty:
 // it is so already. lines are the rules in it.
-func (p *plan) script(at place, k *ktable) (text string, lines []string) {
+func (p *plan) script(at place, k *ktable) (text string, lines []string, err error) {
 	w := p.tables[at]
 	if k == nil {
 		if len(w.chains) == 0 {
-			return "", nil
+			return "", nil, nil
 		}
 		k = &ktable{}
 	}
@@ -200,17 +210,35 @@ func (p *plan) script(at place, k *ktable) (text string, lines []string) {
 			lines = append(lines, l)
 		}
 	}
+	var called []string
 	for _, hook := range slices.Sorted(maps.Values(hookNames)) {
 		changed = p.jump(&rules, hook, w.jumps[hook], k.hooks[hook]) || changed
+		if _, there := k.chains[prefixOurs+hook]; !there && w.jumps[hook] != "" {
+			called = append(called, hook)
+		}
+	}
+	if len(called) > 0 {
+		notes, err := p.f.madeFor(at, k, called)
+		if err != nil {
+			return "", nil, err
+		}
+		for _, name := range notes {
+			fmt.Fprintf(&head, ":%s - [0:0]\n", name)
+		}
 	}
 	kept := map[string]bool{} // by rules of others
-	for _, list := range k.others {
-		for _, l := range list {
-			kept[targetOf(l)] = true
+	for _, chain := range slices.Sorted(maps.Keys(k.others)) {
+		for _, l := range k.others[chain] {
+			if p.evict {
+				changed = true
+				fmt.Fprintf(&rules, "-D %s %s\n", chain, l)
+			} else {
+				kept[targetOf(l)] = true
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.chains)) {
-		if _, wanted := w.chains[name]; wanted || kept[name] {
+		if _, wanted := w.chains[name]; wanted || kept[name] || isMade(name) && !p.evict {
 			continue
 		}
 		changed = true
@@ -218,9 +246,9 @@ func (p *plan) script(at place, k *ktable) (text string, lines []string) {
 		fmt.Fprintf(&tail, "-X %s\n", name)
 	}
 	if !changed {
-		return "", nil
+		return "", nil, nil
 	}
-	return fmt.Sprintf("*%s\n%s%s%sCOMMIT\n", at.table, &head, &rules, &tail), lines
+	return fmt.Sprintf("*%s\n%s%s%sCOMMIT\n", at.table, &head, &rules, &tail), lines, nil
 }
 
 // jump writes what makes the rule that calls our wrapper stand where it shall
@@ -234,7 +262,7 @@ func (p *plan) jump(b *strings.Builder, hook, want string, have []string) (chang
 		}
 	}
 	first, option := 0, fmt.Sprintf("-I %s 1", hook)
-	if p.f.cfg.Hooking.Append {
+	if p.f.cfg.Append {
 		first, option = len(have)-1, "-A "+hook
 	}
 	if want == "" && len(mine) == 0 || len(mine) == 1 && mine[0] == first && p.f.sameRule(have[first], want) {
@@ -376,7 +404,7 @@ func (p *plan) clean() error {
 // done marks what was planned as done.
 func (p *plan) done() {
 	f := p.f
-	f.dirtyChains, f.hooking = p.keep, p.later
+	f.dirtyChains, f.unclean = p.keep, p.later
 	for s := range f.dirtySets {
 		if s.want == nil {
 			if s.wants == 0 && len(s.loose) == 0 {

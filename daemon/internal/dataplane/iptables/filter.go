@@ -18,9 +18,9 @@ import (
 type Config struct {
 	// Variant is the variant of iptables; default Auto.
 	Variant Variant
-	// Hooking is where in the kernel's chains ours are called, and what
-	// becomes of what they accept. Configure changes it later.
-	Hooking Hooking
+	// Append calls our chains at the end of the kernel's; else at their
+	// beginning (chainInsertMode). SetAppend changes it later.
+	Append bool
 	// MaxSetSize is the largest number of elements of one set in the
 	// kernel; default 1,048,576.
 	MaxSetSize int
@@ -35,17 +35,6 @@ type Config struct {
 	// OnDrift is called by Reconcile, on its goroutine, when it has found
 	// that another changed what is ours, after it tried to repair that.
 	OnDrift func(Drift)
-}
-
-// Hooking is how our chains stand among those of others.
-type Hooking struct {
-	// Append calls ours at the end of the kernel's chains; else at their
-	// beginning (chainInsertMode).
-	Append bool
-	// FilterReturn and MangleReturn leave also what our rules accept to
-	// those that follow (iptablesFilterAllowAction, and
-	// iptablesMangleAllowAction).
-	FilterReturn, MangleReturn bool
 }
 
 // Default is the usual Config.
@@ -81,10 +70,11 @@ type Filter struct {
 	// What is to be looked at by the next plan.
 	dirtyChains map[*chainState]struct{}
 	dirtySets   map[*setState]struct{}
-	hooking     bool // Configure changed something
+	unclean     bool // there is something to do though nothing is dirty
 
 	k      *kernel                   // nil: to be read
 	consts map[string]*constSet      // by kernel name
+	barred map[string]error          // constant sets that the kernel refuses
 	spelt  map[string]string         // a rule as sent → as this iptables prints it
 	banned map[place]map[string]bool // rules that the kernel refuses
 	stamp  stamp                     // of the state that k is
@@ -171,7 +161,7 @@ func New(cfg Config) (*Filter, error) {
 		cfg: cfg, prog: prog, why: why, log: cfg.Log, sock: sock, eyes: eyes,
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{}, byName: map[string]*chainState{},
 		dirtyChains: map[*chainState]struct{}{}, dirtySets: map[*setState]struct{}{},
-		consts: map[string]*constSet{}, spelt: map[string]string{}, banned: map[place]map[string]bool{}, soft: map[string]error{},
+		consts: map[string]*constSet{}, barred: map[string]error{}, spelt: map[string]string{}, banned: map[place]map[string]bool{}, soft: map[string]error{},
 	}, nil
 }
 
@@ -195,11 +185,11 @@ func (f *Filter) Variant() (v Variant, version, why string) {
 	return f.prog.variant, f.prog.version, f.why
 }
 
-// Configure changes how our chains stand among those of others; the next
-// Reconcile makes it so.
-func (f *Filter) Configure(h Hooking) {
-	if h != f.cfg.Hooking {
-		f.cfg.Hooking, f.hooking = h, true
+// SetAppend changes where in the kernel's chains ours are called: at the end,
+// or at the beginning. The next Reconcile makes it so.
+func (f *Filter) SetAppend(last bool) {
+	if last != f.cfg.Append {
+		f.cfg.Append, f.unclean = last, true
 	}
 }
 
@@ -220,11 +210,11 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 		f.dirtyChains[c] = struct{}{}
 	case *ruleset.Set:
 		s := f.set(id.Name)
-		if s.want == nil || *s.want != *v {
-			s.define(v)
-			s.refused = nil
+		if s.want == nil || s.want.Type != v.Type || s.want.Family != v.Family {
 			f.users(use{ruleset.KindSet, id.Name})
 		}
+		s.define(v)
+		s.refused = nil
 		f.dirtySets[s] = struct{}{}
 	case ruleset.Member:
 		s := f.set(id.Name)
@@ -255,7 +245,7 @@ func (f *Filter) Unwant(id ruleset.ID) {
 			delete(f.chains, id.Name)
 			delete(f.byName, c.kname)
 			delete(f.dirtyChains, c)
-			f.hooking = true // something may have to go, and nothing is dirty
+			f.unclean = true // it may have to go
 			f.users(use{ruleset.KindChain, id.Name})
 		}
 	case ruleset.KindSet:
@@ -393,7 +383,7 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 		}
 		f.log.Debug("Change refused", "err", err, "try", try)
 		f.k = nil
-		if try > 0 && !f.setAside(ctx, r) {
+		if try > 0 && !r.set && !f.setAside(ctx, r) {
 			break
 		}
 	}
@@ -431,7 +421,7 @@ func (f *Filter) pass(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(f.dirtyChains) == 0 && len(f.dirtySets) == 0 && !f.hooking {
+	if len(f.dirtyChains) == 0 && len(f.dirtySets) == 0 && !f.unclean {
 		return nil
 	}
 	p := f.plan()

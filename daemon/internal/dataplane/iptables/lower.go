@@ -85,7 +85,7 @@ type resolver interface {
 	// entries are those of a dispatch map, and fail if it is not wanted.
 	entries(name string) (map[string]ruleset.Entry, error)
 	// constant is the name of a set of exactly these prefixes.
-	constant(f ruleset.Family, nets []netip.Prefix) string
+	constant(f ruleset.Family, nets []netip.Prefix) (string, error)
 }
 
 // part is one chain of the kernel as it shall be; lines have neither "-A
@@ -112,20 +112,7 @@ type lowerer struct {
 	consts   []string // constant sets used
 	sets     []string // knames used
 	fromHost bool     // a rule asks FromHost
-}
-
-// chain renders c. If a rule has a fault, the chain ends there with a drop,
-// and the fault is returned: what stands before it (failsafes, say) works,
-// and what comes after it is denied.
-func (l *lowerer) lower(kname string, c *ruleset.Chain) error {
-	l.parts = []part{{name: kname}}
-	for i := range c.Rules {
-		if err := l.rule(&c.Rules[i], i); err != nil {
-			l.emit("", "-j DROP", "fault")
-			return fmt.Errorf("rule %d: %w", i, err)
-		}
-	}
-	return nil
+	banned   map[string]bool
 }
 
 // emit appends a rule to the part being written.

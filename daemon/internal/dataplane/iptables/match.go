@@ -274,7 +274,10 @@ func (c *conj) nets(s *side, list []netip.Prefix, not string) error {
 		}
 		return nil
 	}
-	kname := c.constant(f, nets)
+	kname, err := c.constant(f, nets)
+	if err != nil {
+		return err
+	}
 	c.consts = append(c.consts, kname)
 	c.add(" -m set %s--match-set %s %s", not, kname, s.short)
 	return nil

@@ -19,7 +19,10 @@ type lowered struct {
 	targets  []string // chains of the ruleset
 	sets     []string // kernel names
 	fromHost bool
-	err      error
+	// err is what could not be rendered; exact: what stands in for it decides
+	// as it would.
+	err   error
+	exact bool
 }
 
 // block is one chain of the kernel, rules as they are sent.
@@ -51,6 +54,7 @@ type plan struct {
 	// usedSets are all sets that any rule uses when the plan is carried out.
 	usedSets map[string]bool
 	later    bool // a set could not be destroyed yet
+	evict    bool // rules of others that go to our chains must go as well
 }
 
 type newSet struct {
@@ -121,21 +125,21 @@ func (p *plan) planSets() {
 			p.softly(what, s.refused)
 			continue
 		}
-		add, del := s.take(f.cfg.MaxSetSize)
+		add, del := s.take(f.limit(s))
 		if over := s.haves+len(add)-len(del) < s.wants; over != s.over {
 			s.over = over
 			f.log.Warn("Set holds all its members or not", "set", s.name, "members", s.wants, "overfull", over)
 			f.users(use{ruleset.KindSet, s.name})
 		}
 		switch {
-		case s.kname == "":
+		case s.kname == "" || f.k.sets[s.kname].spec.max < f.spec(s).max:
 			p.renew(s)
 		case len(add)+len(del) > 0:
 			changed = append(changed, s)
 		}
 	}
 	for _, s := range changed {
-		add, del := s.take(f.cfg.MaxSetSize)
+		add, del := s.take(f.limit(s))
 		switch alone := len(changed) == 1 && !f.dirtyUser(s.name); {
 		case s.wants > maxCopied || alone && len(add)+len(del) == 1:
 			p.inPlace = append(p.inPlace, setChange{s, s.kname, add, del})
@@ -173,6 +177,18 @@ func (p *plan) taken(kname string) bool {
 	return p.f.k.sets[kname] != nil || slices.ContainsFunc(p.newSets, func(n newSet) bool { return n.kname == kname })
 }
 
+// limit is the largest number of elements of a set.
+func (f *Filter) limit(s *setState) int {
+	if s.want.MaxSize > 0 {
+		return s.want.MaxSize
+	}
+	return f.cfg.MaxSetSize
+}
+
+// spec is the kernel set that s should be. It has room for twice as many
+// elements as it may hold, so that what is new comes before what is old goes.
+func (f *Filter) spec(s *setState) setSpec { return specOf(s.want, 2*f.limit(s)) }
+
 // whole are the elements of a set made anew.
 func (s *setState) whole(limit int) []ruleset.Element {
 	var add []ruleset.Element
@@ -193,7 +209,7 @@ func (p *plan) renew(s *setState) {
 		return
 	}
 	s.kname = kname
-	p.newSets = append(p.newSets, newSet{s: s, kname: kname, spec: specOf(s.want, 2*p.f.cfg.MaxSetSize), add: s.whole(p.f.cfg.MaxSetSize)})
+	p.newSets = append(p.newSets, newSet{s: s, kname: kname, spec: p.f.spec(s), add: s.whole(p.f.limit(s))})
 	p.f.users(use{ruleset.KindSet, s.name})
 }
 
@@ -204,7 +220,7 @@ func (p *plan) swap(s *setState) {
 		p.softly("set "+s.name, err)
 		return
 	}
-	p.newSets = append(p.newSets, newSet{s: s, kname: kname, spec: specOf(s.want, 2*p.f.cfg.MaxSetSize), add: s.whole(p.f.cfg.MaxSetSize), over: s.kname})
+	p.newSets = append(p.newSets, newSet{s: s, kname: kname, spec: p.f.spec(s), add: s.whole(p.f.limit(s)), over: s.kname})
 }
 
 // planConsts finds the constant sets to be made.
@@ -288,12 +304,15 @@ func (p *plan) entries(name string) (map[string]ruleset.Entry, error) {
 	return m.entries, nil
 }
 
-func (p *plan) constant(fam ruleset.Family, nets []netip.Prefix) string {
+func (p *plan) constant(fam ruleset.Family, nets []netip.Prefix) (string, error) {
 	kname := constName(fmt.Sprint(fam, nets))
+	if err := p.f.barred[kname]; err != nil {
+		return "", err
+	}
 	if p.f.consts[kname] == nil {
 		p.f.consts[kname] = &constSet{fam, nets}
 	}
-	return kname
+	return kname, nil
 }
 
 // low is a chain as it shall be in a place.
@@ -302,18 +321,12 @@ func (p *plan) low(c *chainState, at place) *lowered {
 		return low
 	}
 	p.cur = c
-	l := lowerer{resolver: p, at: at, name: c.name}
-	low := &lowered{err: l.lower(c.kname, c.want)}
+	l := lowerer{resolver: p, at: at, name: c.name, banned: p.f.banned[at]}
+	low := &lowered{}
+	low.err, low.exact = l.lower(c.kname, c.want)
 	low.targets, low.sets, low.fromHost = l.targets, append(l.sets, l.consts...), l.fromHost
 	for i := range l.parts {
 		low.blocks = append(low.blocks, l.parts[i].finish())
-	}
-	if banned := p.f.banned[at]; len(banned) > 0 {
-		for i := range low.blocks {
-			if err := low.blocks[i].end(banned); err != nil && low.err == nil {
-				low.err = err
-			}
-		}
 	}
 	if c.low == nil {
 		c.low = map[place]*lowered{}
@@ -339,18 +352,6 @@ func (p *part) finish() block {
 		b.lines = append(b.lines, s[1:]) // begins with a space
 	}
 	return b
-}
-
-// end cuts a block before the first rule that the kernel refuses, and denies
-// what comes there.
-func (b *block) end(banned map[string]bool) error {
-	for i, l := range b.lines {
-		if banned[essence(l)] {
-			b.lines = append(b.lines[:i:i], `-m comment --comment "rs:fault" -j DROP`)
-			return fmt.Errorf("rule refused: %s", l)
-		}
-	}
-	return nil
 }
 
 // planTable works out what a table shall hold.

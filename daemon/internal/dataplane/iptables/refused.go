@@ -103,6 +103,7 @@ func essence(l string) string {
 func (f *Filter) forgive() {
 	f.retry = time.Time{}
 	clear(f.banned)
+	clear(f.barred)
 	for _, s := range f.sets {
 		if s.refused != nil {
 			s.refused = nil

@@ -54,7 +54,7 @@ func (f *Filter) resync(ctx context.Context) error {
 	for _, s := range f.sets {
 		f.dirtySets[s] = struct{}{}
 	}
-	f.hooking = true
+	f.unclean = true
 	return nil
 }
 
@@ -103,7 +103,7 @@ func (f *Filter) readMembers(k *kernel, believed bool) error {
 		for n := range maxVariants {
 			v := variant(setName(s.name), n)
 			ks := k.sets[v]
-			if ks == nil || ks.spec != specOf(s.want, 2*f.cfg.MaxSetSize) {
+			if want := f.spec(s); ks == nil || ks.spec.odd || ks.spec.typ != want.typ || ks.spec.family != want.family {
 				continue
 			}
 			if s.kname == "" || used[v] && !used[s.kname] {
@@ -211,9 +211,9 @@ func (f *Filter) standing(rules []string) string {
 		return "none"
 	case mine > 1:
 		return fmt.Sprintf("%d rules", mine)
-	case f.cfg.Hooking.Append && at == len(rules)-1:
+	case f.cfg.Append && at == len(rules)-1:
 		return "last: " + text
-	case !f.cfg.Hooking.Append && at == 0:
+	case !f.cfg.Append && at == 0:
 		return "first: " + text
 	}
 	return "behind or before others: " + text

@@ -18,10 +18,11 @@ type ktable struct {
 	// chains are ours, by name: their rules in order, each the text behind
 	// "-A CHAIN ".
 	chains map[string][]string
-	// hooks are the kernel's own chains and those of others; of these only
-	// rules that go to a chain of ours are kept.
-	hooks  map[string][]string
-	others map[string][]string
+	// hooks are the kernel's own chains, policies theirs; of the chains of
+	// others only rules that go to a chain of ours are kept.
+	hooks    map[string][]string
+	policies map[string]string
+	others   map[string][]string
 	// counts are the counters of the rules of chains, if asked for.
 	counts map[string][]ruleset.Count
 }
@@ -45,7 +46,7 @@ func parseSave(out []byte) (map[table]*ktable, error) {
 			t = nil
 			for _, id := range []table{raw, mangle, filter} {
 				if text[1:] == id.String() {
-					t = &ktable{chains: map[string][]string{}, hooks: map[string][]string{}, others: map[string][]string{}, counts: map[string][]ruleset.Count{}}
+					t = &ktable{chains: map[string][]string{}, hooks: map[string][]string{}, policies: map[string]string{}, others: map[string][]string{}, counts: map[string][]ruleset.Count{}}
 					tables[id] = t
 				}
 			}
@@ -58,6 +59,7 @@ func parseSave(out []byte) (map[table]*ktable, error) {
 				}
 			} else {
 				t.hooks[name] = nil
+				t.policies[name], _, _ = strings.Cut(policy, " ")
 			}
 		case text[0] == '[' || text[0] == '-':
 			if err := t.rule(text); err != nil {

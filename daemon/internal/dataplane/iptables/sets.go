@@ -117,7 +117,8 @@ func (s *setState) unwantMember(e ruleset.Element) {
 // the kernel's set of before is not it any more.
 func (s *setState) define(v *ruleset.Set) {
 	s.want = v
-	if s.def != nil && *s.def == *v {
+	if s.def != nil && s.def.Type == v.Type && s.def.Family == v.Family {
+		s.def = v
 		return
 	}
 	old, loose := s.m, s.loose

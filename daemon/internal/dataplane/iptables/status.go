@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
@@ -112,16 +113,31 @@ func (f *Filter) Cleanup(ctx context.Context) error {
 		return fmt.Errorf("iptables: %w", err)
 	}
 	f.k = k
-	p := &plan{f: f, tables: map[place]*wanted{}, keep: map[*chainState]struct{}{}, usedSets: map[string]bool{}}
+	p := &plan{f: f, tables: map[place]*wanted{}, keep: map[*chainState]struct{}{}, usedSets: map[string]bool{}, evict: true}
 	var errs []error
 	for at := range k.tables {
+		notes := notesIn(k.tables[at])
 		p.tables[at] = &wanted{}
 		if err := p.restore(ctx, at); err != nil {
 			errs = append(errs, err)
+		} else if len(notes) > 0 {
+			err := f.unmake(at, notes, func() (*ktable, error) {
+				tables, err := f.save(ctx, at.family, "-t", at.table.String())
+				return tables[at.table], err
+			})
+			if err != nil {
+				errs = append(errs, fmt.Errorf("table %s: removing what was made for us: %w", at, err))
+			}
 		}
 	}
 	for kname := range k.sets {
-		if err := f.sock.destroy(kname); err != nil {
+		err := f.sock.destroy(kname)
+		// Rules that nf_tables has deleted give up their sets some time later.
+		for try := 0; errors.Is(err, errBusy) && try < 100 && len(errs) == 0 && ctx.Err() == nil; try++ {
+			time.Sleep(5 * time.Millisecond)
+			err = f.sock.destroy(kname)
+		}
+		if err != nil {
 			errs = append(errs, ipsetError(kname, err))
 		}
 	}

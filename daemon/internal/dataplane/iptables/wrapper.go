@@ -37,8 +37,8 @@ func (p *plan) bases(at place) map[ruleset.Hook][]*chainState {
 }
 
 // walk adds a chain and all that it goes to. A chain with a fault stays as it
-// is in the kernel, with what it goes to there; if it is not there, it comes
-// as far as it can be said, and denies what would come after.
+// is in the kernel, with what it goes to there; if it is not there, it is made
+// with stand-ins (standin.go), unless it is a base chain: that one is left out.
 func (p *plan) walk(w *wanted, at place, c *chainState) (fromHost bool) {
 	if _, done := w.chains[c.kname]; done {
 		return false
@@ -47,10 +47,13 @@ func (p *plan) walk(w *wanted, at place, c *chainState) (fromHost bool) {
 	if low.err != nil {
 		p.softly("chain "+c.name, low.err)
 		p.keep[c] = struct{}{}
-		if k := p.f.k.tables[at]; k != nil {
+		if k := p.f.k.tables[at]; k != nil && !low.exact {
 			if _, there := k.chains[c.kname]; there {
 				return p.stay(w, at, k, c.kname)
 			}
+		}
+		if c.want.Hook != ruleset.NoHook && !low.exact {
+			return false
 		}
 	}
 	for _, b := range low.blocks {
@@ -115,11 +118,25 @@ func (p *plan) wrapper(w *wanted, at place, h ruleset.Hook, bases []*chainState)
 	default:
 		out.lines = append(out.lines, setMark(markIn, markOurs))
 	}
-	for i, c := range bases {
-		if i > 0 {
+	begun := false
+	for _, c := range bases {
+		if _, there := w.chains[c.kname]; !there {
+			continue
+		}
+		if begun {
 			out.lines = append(out.lines, setMark(0, markDone))
 		}
-		emit("", "-j "+c.kname)
+		begun = true
+		if !c.want.Yield {
+			emit("", "-j "+c.kname)
+			continue
+		}
+		// Whatever it accepts it leaves to others: if nobody had allowed the
+		// packet before, nobody has afterwards.
+		only := part{name: partName(c.name, "yield"), lines: []line{{action: "-j " + c.kname}, setMark(0, markAllow)}}
+		w.chains[only.name] = only.finish().lines
+		emit(markIs(0, markAllow), "-j "+only.name)
+		emit(markIs(markAllow, markAllow), "-j "+c.kname)
 	}
 	// mangle FORWARD has said that the packet came in by an interface, and
 	// mangle POSTROUTING shall still see it.
@@ -127,15 +144,9 @@ func (p *plan) wrapper(w *wanted, at place, h ruleset.Hook, bases []*chainState)
 	if m := p.tables[place{at.family, mangle}]; h == ruleset.HookForward && m.jumps["FORWARD"] != "" {
 		leave = markDone | markAllow
 	}
-	returns := p.f.cfg.Hooking.FilterReturn
-	if at.table == mangle {
-		returns = p.f.cfg.Hooking.MangleReturn
-	}
-	if !returns {
-		let := part{name: prefixOurs + "LET-" + hookNames[h], lines: []line{setMark(0, leave), {action: "-j ACCEPT"}}}
-		w.chains[let.name] = let.finish().lines
-		emit(markIs(markAllow, markAllow), "-g "+let.name)
-	}
+	let := part{name: prefixOurs + "LET-" + hookNames[h], lines: []line{setMark(0, leave), {action: "-j ACCEPT"}}}
+	w.chains[let.name] = let.finish().lines
+	emit(markIs(markAllow, markAllow), "-g "+let.name)
 	out.lines = append(out.lines, setMark(0, leave))
 	return out
 }
