@@ -165,7 +165,7 @@ func TestNetnsMarks(t *testing.T) {
 		if !inj.Forward(p, "rstun0", "rstun1") {
 			t.Error("a forwarded packet counts as one of the host in postrouting")
 		}
-		if out := inj.NS.Run("iptables-"+name, "-t", "mangle", "-vnL", "POSTROUTING"); !strings.Contains(strings.Join(strings.Fields(out), " "), "1 40 ACCEPT") {
+		if out := inj.NS.Run("iptables-"+name, "-t", "mangle", "-vnL", "POSTROUTING"); !strings.Contains(strings.Join(strings.Fields(out), " "), "1 48 ACCEPT") {
 			t.Errorf("the forwarded packet left with other marks than 0xe00003:\n%s", out)
 		}
 		out := netnstest.Packet{Src: netip.MustParseAddr("10.1.0.1"), Dst: netip.MustParseAddr("10.1.0.2"), Protocol: netnstest.UDP, SrcPort: 7, DstPort: 8}

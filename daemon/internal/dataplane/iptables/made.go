@@ -10,7 +10,6 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-
 )
 
 // With nf_tables, iptables-restore makes tables and the kernel's chains in
@@ -182,4 +181,3 @@ func (e *eyes) batch(b []byte, answers int) error {
 func notesIn(k *ktable) []string {
 	return slices.DeleteFunc(slices.Sorted(maps.Keys(k.chains)), func(name string) bool { return !isMade(name) })
 }
-

@@ -4,11 +4,9 @@ package iptables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
@@ -100,50 +98,4 @@ func (f *Filter) Counters(ctx context.Context) (map[CounterKey]ruleset.Count, er
 		}
 	}
 	return out, nil
-}
-
-// Cleanup removes our chains, the rules that call them, and our ipsets, and
-// nothing else. The host is then as open as the rules of others leave it. A
-// legacy table that the kernel has made for us stays, empty: it cannot be
-// unmade.
-func (f *Filter) Cleanup(ctx context.Context) error {
-	f.k = nil
-	k, err := f.read(ctx)
-	if err != nil {
-		return fmt.Errorf("iptables: %w", err)
-	}
-	f.k = k
-	p := &plan{f: f, tables: map[place]*wanted{}, keep: map[*chainState]struct{}{}, usedSets: map[string]bool{}, evict: true}
-	var errs []error
-	for at := range k.tables {
-		notes := notesIn(k.tables[at])
-		p.tables[at] = &wanted{}
-		if err := p.restore(ctx, at); err != nil {
-			errs = append(errs, err)
-		} else if len(notes) > 0 {
-			err := f.unmake(at, notes, func() (*ktable, error) {
-				tables, err := f.save(ctx, at.family, "-t", at.table.String())
-				return tables[at.table], err
-			})
-			if err != nil {
-				errs = append(errs, fmt.Errorf("table %s: removing what was made for us: %w", at, err))
-			}
-		}
-	}
-	for kname := range k.sets {
-		err := f.sock.destroy(kname)
-		// Rules that nf_tables has deleted give up their sets some time later.
-		for try := 0; errors.Is(err, errBusy) && try < 100 && len(errs) == 0 && ctx.Err() == nil; try++ {
-			time.Sleep(5 * time.Millisecond)
-			err = f.sock.destroy(kname)
-		}
-		if err != nil {
-			errs = append(errs, ipsetError(kname, err))
-		}
-	}
-	f.k = nil
-	if len(errs) > 0 {
-		return fmt.Errorf("iptables: %w", errors.Join(errs...))
-	}
-	return nil
 }

@@ -114,6 +114,17 @@ func choose(ctx context.Context, run host.Runner, v Variant) (p programs, why st
 	return nft, "it is this host's default", nil
 }
 
+// Programs tells which variant Auto would take on this host, and why, as
+// "iptables 1.8.9, variant legacy: …"; the error is ErrMissing if there is
+// none. It changes nothing.
+func Programs(ctx context.Context, run host.Runner) (string, error) {
+	p, why, err := choose(ctx, run, Auto)
+	if err != nil {
+		return "", fmt.Errorf("iptables: %w", err)
+	}
+	return fmt.Sprintf("iptables %s, variant %s: %s", p.version, p.variant, why), nil
+}
+
 type tally struct {
 	rules int
 	ours  bool
