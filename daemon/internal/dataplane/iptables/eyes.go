@@ -14,7 +14,6 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -30,7 +29,7 @@ type eyes struct {
 	legacy bool
 	fds    map[ruleset.Family]int // to ask legacy tables by
 	names  map[ruleset.Family]*os.File
-	nft    map[int]*nl.SocketHandle
+	nft    *netfilter
 }
 
 // stamp is what eyes have seen; equal stamps: nothing has changed.
@@ -64,12 +63,9 @@ var seed = maphash.MakeSeed()
 func openEyes(p programs) (*eyes, error) {
 	e := &eyes{legacy: p.variant == Legacy, fds: map[ruleset.Family]int{}, names: map[ruleset.Family]*os.File{}}
 	if !e.legacy {
-		s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
-		if err != nil {
-			return nil, fmt.Errorf("netlink socket: %w", err)
-		}
-		e.nft = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}
-		return e, nil
+		var err error
+		e.nft, err = openNetfilter()
+		return e, err
 	}
 	for _, f := range p.families {
 		domain, list := unix.AF_INET, "ip_tables_names"
@@ -98,7 +94,7 @@ func (e *eyes) close() {
 		f.Close()
 	}
 	if e.nft != nil {
-		e.nft[unix.NETLINK_NETFILTER].Close()
+		e.nft.close()
 	}
 }
 
@@ -136,22 +132,16 @@ func (e *eyes) lookAt(_ *ipsets, at place) (s stamp, err error) {
 
 // generation is the number of the last transaction of nf_tables.
 func (e *eyes) generation() (uint32, error) {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
-	req.Sockets = e.nft
-	req.AddRawData([]byte{unix.AF_UNSPEC, nl.NFNETLINK_V0, 0, 0})
-	msgs, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	gen := uint32(0)
+	err := e.nft.do(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, func(*message) {}, func(b []byte) {
+		eachAttr(b, func(typ uint16, v []byte) {
+			if typ == unix.NFTA_GEN_ID {
+				gen = be32(v)
+			}
+		})
+	})
 	if err != nil {
 		return 0, fmt.Errorf("generation of nf_tables: %w", err)
-	}
-	gen := uint32(0)
-	for _, m := range msgs {
-		if len(m) > 4 {
-			eachAttr(m[4:], func(typ uint16, v []byte) {
-				if typ == unix.NFTA_GEN_ID {
-					gen = be32(v)
-				}
-			})
-		}
 	}
 	return gen, nil
 }
@@ -235,34 +225,36 @@ func getsockopt(fd, level, name int, b []byte) error {
 	return nil
 }
 
-// listedElements is up to how many elements our sets together are listed at
-// each look.
-const listedElements = 2000
+// listedElements is up to how many elements of all sets together, those of
+// others included, are listed at each look.
+const listedElements = 4000
 
 func (e *eyes) lookSets(s *ipsets) (uint64, error) {
-	sets, err := s.list()
+	sets, total, err := s.headers()
 	if err != nil {
 		return 0, err
 	}
 	var h maphash.Hash
 	h.SetSeed(seed)
-	total := 0
 	for _, name := range slices.Sorted(maps.Keys(sets)) {
 		k := sets[name]
 		fmt.Fprintln(&h, name, k.spec, k.elements)
-		total += k.elements
 	}
-	if total > listedElements {
+	if len(sets) == 0 || total > listedElements {
 		return h.Sum64(), nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(sets)) {
-		var list []ruleset.Element
-		odd, err := s.members(name, sets[name].spec.family, func(el ruleset.Element) { list = append(list, el) })
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return 0, err
+	// A set comes in one message or several, elements in any order.
+	sums := map[string]uint64{}
+	err = s.dump("", func(name string, element []byte) {
+		if ours(name) {
+			sums[name] += maphash.Bytes(seed, element)
 		}
-		sortElements(list)
-		fmt.Fprintln(&h, name, odd, list)
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(sums)) {
+		fmt.Fprintln(&h, name, sums[name])
 	}
 	return h.Sum64(), nil
 }

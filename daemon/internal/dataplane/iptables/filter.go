@@ -78,6 +78,7 @@ type Filter struct {
 	spelt  map[string]string         // a rule as sent → as this iptables prints it
 	banned map[place]map[string]bool // rules that the kernel refuses
 	stamp  stamp                     // of the state that k is
+	looked time.Duration             // how long the last look took
 	drift  []string
 	by     string
 	fights []time.Time // of the last repairs
@@ -336,8 +337,11 @@ const (
 	maxTries     = 8
 	refusedAgain = 30 * time.Second
 	// lookAgain is how often the kernel is looked at, since it does not
-	// tell of changes.
-	lookAgain = 500 * time.Millisecond
+	// tell of changes; where a look takes long, it is less often, down to
+	// lookSeldom, so that a repair begins within a second.
+	lookAgain  = 500 * time.Millisecond
+	lookSeldom = 900 * time.Millisecond
+	lookShare  = 25 // of so much time one part for looking
 	// More repairs than this in fightSpan are a fight; then there is one
 	// repair per fightPause.
 	maxFights  = 8
@@ -354,7 +358,9 @@ const (
 func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error) {
 	f.takeNotes()
 	if f.k != nil && !f.k.stale {
+		start := time.Now()
 		s, err := f.eyes.look(f.sock)
+		f.looked = time.Since(start)
 		if err != nil {
 			return 0, fmt.Errorf("iptables: %w", err)
 		}
@@ -395,7 +401,7 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 	if err != nil {
 		return 0, fmt.Errorf("iptables: %w", err)
 	}
-	return lookAgain, nil
+	return min(max(lookAgain, lookShare*f.looked), lookSeldom), nil
 }
 
 func or(s, other string) string {

@@ -17,31 +17,22 @@ import (
 )
 
 // ipsets speaks the kernel's ipset protocol (linux/netfilter/ipset/ip_set.h,
-// version 6) over one netlink socket. The messages are written here because
-// netlink.IpsetAdd takes one element a message, and netlink.IpsetList does not
-// tell an element with the flag nomatch from one without.
-type ipsets struct{ sockets map[int]*nl.SocketHandle }
+// version 6). The messages are written here because netlink.IpsetAdd takes one
+// element a message, and netlink.IpsetList does not tell an element with the
+// flag nomatch from one without.
+type ipsets struct{ *netfilter }
 
-// openIPSets opens the socket in the namespace of the calling thread.
+// openIPSets opens a socket in the namespace of the calling thread.
 func openIPSets() (*ipsets, error) {
-	s, err := nl.Subscribe(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, fmt.Errorf("netlink socket: %w", err)
-	}
-	return &ipsets{map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}}, nil
+	n, err := openNetfilter()
+	return &ipsets{n}, err
 }
-
-func (s *ipsets) close() { s.sockets[unix.NETLINK_NETFILTER].Close() }
 
 // errBusy (IPSET_ERR_BUSY): the set is used by a rule.
 const errBusy = syscall.Errno(nl.IPSET_ERR_BUSY)
 
 const (
 	flagListHeader = 1 << 2 // IPSET_FLAG_LIST_HEADER
-	nlaMask        = 0x3fff
-	nlaNet         = unix.NLA_F_NET_BYTEORDER
-	nlaNested      = unix.NLA_F_NESTED
-
 	// maxMessage is how full a message of elements gets: the length of an
 	// attribute is 16 bits.
 	maxMessage = 48 << 10
@@ -72,50 +63,12 @@ func nfproto(f ruleset.Family) byte {
 	return unix.NFPROTO_IPV6
 }
 
-// message is one request being written.
-type message struct{ b []byte }
-
-func (m *message) attr(typ int, v []byte) {
-	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(4+len(v)))
-	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(typ))
-	m.b = append(m.b, v...)
-	for len(m.b)%4 != 0 {
-		m.b = append(m.b, 0)
-	}
-}
-
-func (m *message) text(typ int, s string) { m.attr(typ, append([]byte(s), 0)) }
-func (m *message) u32(typ int, v uint32) {
-	m.attr(typ|nlaNet, binary.BigEndian.AppendUint32(nil, v))
-}
-
-func (m *message) nest(typ int) int {
-	m.attr(typ|nlaNested, nil)
-	return len(m.b) - 4
-}
-
-func (m *message) end(at int) {
-	binary.NativeEndian.PutUint16(m.b[at:], uint16(len(m.b)-at))
-}
-
-func begin() *message {
-	m := &message{}
-	m.attr(nl.IPSET_ATTR_PROTOCOL, []byte{nl.IPSET_PROTOCOL})
-	return m
-}
-
-// send sends a request and gives visit each answer's attributes.
-func (s *ipsets) send(cmd int, flags int, m *message, visit func(attrs []byte)) error {
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_IPSET<<8|cmd, unix.NLM_F_ACK|flags)
-	req.Sockets = s.sockets
-	req.AddRawData([]byte{unix.AF_INET, nl.NFNETLINK_V0, 0, 0})
-	req.AddRawData(m.b)
-	return req.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(b []byte) bool {
-		if visit != nil && len(b) >= 4 {
-			visit(b[4:])
-		}
-		return true
-	})
+// send sends a request of ipset's.
+func (s *ipsets) send(cmd int, flags int, write func(*message), visit func(attrs []byte)) error {
+	return s.do(unix.NFNL_SUBSYS_IPSET<<8|cmd, flags, unix.AF_INET, func(m *message) {
+		m.attr(nl.IPSET_ATTR_PROTOCOL, []byte{nl.IPSET_PROTOCOL})
+		write(m)
+	}, visit)
 }
 
 // ipsetError is the error with ipset's own words, where the number is ipset's.
@@ -137,33 +90,32 @@ func (s *ipsets) create(name string, spec setSpec) error {
 	if spec.typ == "hash:ip,port" {
 		revision = 1 // the first with SCTP and UDPLite (kernel 2.6.39)
 	}
-	m := begin()
-	m.text(nl.IPSET_ATTR_SETNAME, name)
-	m.text(nl.IPSET_ATTR_TYPENAME, spec.typ)
-	m.attr(nl.IPSET_ATTR_REVISION, []byte{revision})
-	m.attr(nl.IPSET_ATTR_FAMILY, []byte{nfproto(spec.family)})
-	d := m.nest(nl.IPSET_ATTR_DATA)
-	m.u32(nl.IPSET_ATTR_MAXELEM, spec.max)
-	m.end(d)
-	return s.send(nl.IPSET_CMD_CREATE, unix.NLM_F_EXCL, m, nil)
+	return s.send(nl.IPSET_CMD_CREATE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, func(m *message) {
+		m.text(nl.IPSET_ATTR_SETNAME, name)
+		m.text(nl.IPSET_ATTR_TYPENAME, spec.typ)
+		m.attr(nl.IPSET_ATTR_REVISION, []byte{revision})
+		m.attr(nl.IPSET_ATTR_FAMILY, []byte{nfproto(spec.family)})
+		d := m.nest(nl.IPSET_ATTR_DATA)
+		m.u32(nl.IPSET_ATTR_MAXELEM, spec.max)
+		m.end(d)
+	}, nil)
 }
 
 // destroy removes a set; one that is not there is no error, one in use is.
 func (s *ipsets) destroy(name string) error {
-	m := begin()
-	m.text(nl.IPSET_ATTR_SETNAME, name)
-	if err := s.send(nl.IPSET_CMD_DESTROY, 0, m, nil); !errors.Is(err, unix.ENOENT) {
-		return err
+	err := s.send(nl.IPSET_CMD_DESTROY, 0, func(m *message) { m.text(nl.IPSET_ATTR_SETNAME, name) }, nil)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // swap exchanges the contents of two sets in one step.
 func (s *ipsets) swap(a, b string) error {
-	m := begin()
-	m.text(nl.IPSET_ATTR_SETNAME, a)
-	m.text(nl.IPSET_ATTR_SETNAME2, b)
-	return s.send(nl.IPSET_CMD_SWAP, 0, m, nil)
+	return s.send(nl.IPSET_CMD_SWAP, 0, func(m *message) {
+		m.text(nl.IPSET_ATTR_SETNAME, a)
+		m.text(nl.IPSET_ATTR_SETNAME2, b)
+	}, nil)
 }
 
 // add and del change elements. What is there, or not there, already is no
@@ -177,17 +129,18 @@ func (s *ipsets) del(name string, list []ruleset.Element) error {
 
 func (s *ipsets) elements(cmd int, name string, list []ruleset.Element) error {
 	for len(list) > 0 {
-		m := begin()
-		m.text(nl.IPSET_ATTR_SETNAME, name)
-		m.u32(nl.IPSET_ATTR_LINENO, 1)
-		adt := m.nest(nl.IPSET_ATTR_ADT)
 		n := 0
-		for n < len(list) && len(m.b) < maxMessage {
-			m.element(list[n], uint32(n+1))
-			n++
-		}
-		m.end(adt)
-		if err := s.send(cmd, 0, m, nil); err != nil {
+		err := s.send(cmd, 0, func(m *message) {
+			m.text(nl.IPSET_ATTR_SETNAME, name)
+			m.u32(nl.IPSET_ATTR_LINENO, 1)
+			adt := m.nest(nl.IPSET_ATTR_ADT)
+			for n < len(list) && len(m.b) < maxMessage {
+				m.element(list[n], uint32(n+1))
+				n++
+			}
+			m.end(adt)
+		}, nil)
+		if err != nil {
 			return err
 		}
 		list = list[n:]
@@ -224,73 +177,79 @@ type kset struct {
 
 // list reads what sets of ours there are, without their elements.
 func (s *ipsets) list() (map[string]*kset, error) {
-	m := begin()
-	m.u32(nl.IPSET_ATTR_FLAGS, flagListHeader)
-	out := map[string]*kset{}
-	err := s.send(nl.IPSET_CMD_LIST, unix.NLM_F_DUMP, m, func(b []byte) {
-		if name, k := readHeader(b); ours(name) && k != nil {
-			out[name] = k
+	sets, _, err := s.headers()
+	return sets, err
+}
+
+// headers is list that also counts the elements of all sets, everybody's.
+func (s *ipsets) headers() (sets map[string]*kset, elements int, err error) {
+	sets = map[string]*kset{}
+	err = s.send(nl.IPSET_CMD_LIST, unix.NLM_F_DUMP, func(m *message) { m.u32(nl.IPSET_ATTR_FLAGS, flagListHeader) }, func(b []byte) {
+		name, k := readHeader(b)
+		if k == nil {
+			return
+		}
+		elements += k.elements
+		if ours(name) {
+			sets[name] = k
 		}
 	})
 	if err != nil {
-		return nil, fmt.Errorf("listing ipsets: %w", err)
+		return nil, 0, fmt.Errorf("listing ipsets: %w", err)
 	}
-	return out, nil
+	return sets, elements, nil
+}
+
+// dump visits the elements, as the kernel writes them, of one set, or of all
+// if name is empty.
+func (s *ipsets) dump(name string, visit func(set string, element []byte)) error {
+	err := s.send(nl.IPSET_CMD_LIST, unix.NLM_F_DUMP, func(m *message) {
+		if name != "" {
+			m.text(nl.IPSET_ATTR_SETNAME, name)
+		}
+	}, func(b []byte) {
+		set := ""
+		eachAttr(b, func(typ uint16, v []byte) {
+			switch typ {
+			case nl.IPSET_ATTR_SETNAME:
+				set = cstring(v)
+			case nl.IPSET_ATTR_ADT:
+				eachAttr(v, func(_ uint16, v []byte) { visit(set, v) })
+			}
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("listing ipsets: %w", err)
+	}
+	return nil
 }
 
 // members visits the elements of a set; odd: it has some that we never make.
 func (s *ipsets) members(name string, f ruleset.Family, visit func(ruleset.Element)) (odd bool, err error) {
-	m := begin()
-	m.text(nl.IPSET_ATTR_SETNAME, name)
-	err = s.send(nl.IPSET_CMD_LIST, unix.NLM_F_DUMP, m, func(b []byte) {
-		eachAttr(b, func(typ uint16, v []byte) {
-			if typ != nl.IPSET_ATTR_ADT {
-				return
-			}
-			eachAttr(v, func(typ uint16, v []byte) {
-				e, ok := readElement(v, f)
-				if typ != nl.IPSET_ATTR_DATA || !ok {
-					odd = true
-					return
-				}
-				visit(e)
-			})
-		})
-	})
-	if err != nil {
-		return odd, fmt.Errorf("ipset %s: listing: %w", name, err)
-	}
-	return odd, nil
-}
-
-func eachAttr(b []byte, visit func(typ uint16, v []byte)) {
-	for len(b) >= 4 {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < 4 || n > len(b) {
+	err = s.dump(name, func(_ string, b []byte) {
+		e, ok := readElement(b, f)
+		if !ok {
+			odd = true
 			return
 		}
-		visit(binary.NativeEndian.Uint16(b[2:])&nlaMask, b[4:n])
-		b = b[min((n+3)&^3, len(b)):]
+		visit(e)
+	})
+	if err != nil {
+		return odd, fmt.Errorf("ipset %s: %w", name, err)
 	}
-}
-
-func be32(v []byte) uint32 {
-	if len(v) != 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(v)
+	return odd, nil
 }
 
 func readHeader(b []byte) (name string, k *kset) {
 	eachAttr(b, func(typ uint16, v []byte) {
 		switch typ {
 		case nl.IPSET_ATTR_SETNAME:
-			name = nl.BytesToString(v)
+			name = cstring(v)
 		case nl.IPSET_ATTR_TYPENAME:
 			if k == nil {
 				k = &kset{}
 			}
-			k.spec.typ = nl.BytesToString(v)
+			k.spec.typ = cstring(v)
 		case nl.IPSET_ATTR_FAMILY:
 			if k != nil && len(v) == 1 && v[0] == unix.NFPROTO_IPV4 {
 				k.spec.family = ruleset.IPv4

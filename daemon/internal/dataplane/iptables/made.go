@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,33 +49,23 @@ func (f *Filter) madeFor(at place, k *ktable, hooks []string) ([]string, error) 
 
 // chainsOf lists all chains of a table of nf_tables.
 func (e *eyes) chainsOf(at place) ([]string, error) {
-	m := &message{}
-	m.text(unix.NFTA_CHAIN_TABLE, at.table.String())
-	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
-	req.Sockets = e.nft
-	req.AddRawData([]byte{nfproto(at.family), nl.NFNETLINK_V0, 0, 0})
-	req.AddRawData(m.b)
-	msgs, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	if err != nil {
-		return nil, fmt.Errorf("table %s: listing chains: %w", at, err)
-	}
 	var out []string
-	for _, b := range msgs {
-		if len(b) < 4 {
-			continue
-		}
+	err := e.nft.do(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(at.family), func(*message) {}, func(b []byte) {
 		table, name := "", ""
-		eachAttr(b[4:], func(typ uint16, v []byte) {
+		eachAttr(b, func(typ uint16, v []byte) {
 			switch typ {
 			case unix.NFTA_CHAIN_TABLE:
-				table = nl.BytesToString(v)
+				table = cstring(v)
 			case unix.NFTA_CHAIN_NAME:
-				name = nl.BytesToString(v)
+				name = cstring(v)
 			}
 		})
-		if table == at.table.String() { // kernels before 5.10 list those of all tables
+		if table == at.table.String() {
 			out = append(out, name)
 		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("table %s: listing chains: %w", at, err)
 	}
 	return out, nil
 }
@@ -120,61 +109,30 @@ func (f *Filter) unmake(at place, notes []string, look func() (*ktable, error)) 
 
 // deleteAt deletes chains, and the table if whole, if gen is the generation.
 func (e *eyes) deleteAt(at place, gen uint32, chains []string, whole bool) error {
-	const begin, end, genID = 0x10, 0x11, 1 // NFNL_MSG_BATCH_BEGIN, _END, NFNL_BATCH_GENID
-	var b message
+	const genID = 1 // NFNL_BATCH_GENID
+	e.nft.seq++
+	var m message
 	put := func(typ, flags int, family byte, res uint16, body func()) {
-		at := len(b.b)
-		b.b = append(b.b, make([]byte, unix.SizeofNlMsghdr)...)
-		b.b = append(b.b, family, nl.NFNETLINK_V0, byte(res>>8), byte(res))
+		m.begin(typ, flags, family, res, e.nft.seq)
 		body()
-		nl.NativeEndian().PutUint32(b.b[at:], uint32(len(b.b)-at))
-		nl.NativeEndian().PutUint16(b.b[at+4:], uint16(typ))
-		nl.NativeEndian().PutUint16(b.b[at+6:], uint16(unix.NLM_F_REQUEST|flags))
-		nl.NativeEndian().PutUint32(b.b[at+8:], 1)
+		m.finish()
 	}
-	family := nfproto(at.family)
+	family, acks := nfproto(at.family), len(chains)
+	put(unix.NFNL_MSG_BATCH_BEGIN, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, func() { m.u32(genID, gen) })
 	for _, name := range chains {
 		put(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELCHAIN, unix.NLM_F_ACK, family, 0, func() {
-			b.text(unix.NFTA_CHAIN_TABLE, at.table.String())
-			b.text(unix.NFTA_CHAIN_NAME, name)
+			m.text(unix.NFTA_CHAIN_TABLE, at.table.String())
+			m.text(unix.NFTA_CHAIN_NAME, name)
 		})
 	}
 	if whole {
+		acks++
 		put(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELTABLE, unix.NLM_F_ACK, family, 0, func() {
-			b.text(unix.NFTA_TABLE_NAME, at.table.String())
+			m.text(unix.NFTA_TABLE_NAME, at.table.String())
 		})
 	}
-	body := b.b
-	b.b = nil
-	put(begin, 0, 0, unix.NFNL_SUBSYS_NFTABLES, func() { b.u32(genID, gen) })
-	head := b.b
-	b.b = nil
-	put(end, 0, 0, unix.NFNL_SUBSYS_NFTABLES, func() {})
-	return e.batch(slices.Concat(head, body, b.b), len(chains)+map[bool]int{true: 1}[whole])
-}
-
-// batch sends a transaction on a socket of its own and reads so many answers;
-// the first error is returned.
-func (e *eyes) batch(b []byte, answers int) error {
-	s := e.nft[unix.NETLINK_NETFILTER].Socket
-	fd := s.GetFd()
-	if err := unix.Sendto(fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	for range answers {
-		msgs, _, err := s.Receive()
-		if err != nil {
-			return err
-		}
-		for _, m := range msgs {
-			if m.Header.Type == unix.NLMSG_ERROR && len(m.Data) >= 4 {
-				if code := int32(nl.NativeEndian().Uint32(m.Data)); code != 0 {
-					return unix.Errno(-code)
-				}
-			}
-		}
-	}
-	return nil
+	put(unix.NFNL_MSG_BATCH_END, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES, func() {})
+	return e.nft.exchange(m.b, acks, nil)
 }
 
 // notesIn are the chains of ours that say what was made.

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -37,20 +38,23 @@ var hookNames = map[ruleset.Hook]string{
 func parseSave(out []byte) (map[table]*ktable, error) {
 	tables := map[table]*ktable{}
 	var t *ktable
+	open := false // a table has begun and not ended
 	s := bufio.NewScanner(bytes.NewReader(out))
 	s.Buffer(make([]byte, 64<<10), 16<<20)
 	for s.Scan() {
 		text := s.Text()
 		switch {
 		case strings.HasPrefix(text, "*"):
-			t = nil
+			t, open = nil, true
 			for _, id := range []table{raw, mangle, filter} {
 				if text[1:] == id.String() {
 					t = &ktable{chains: map[string][]string{}, hooks: map[string][]string{}, policies: map[string]string{}, others: map[string][]string{}, counts: map[string][]ruleset.Count{}}
 					tables[id] = t
 				}
 			}
-		case t == nil || text == "" || text[0] == '#' || text == "COMMIT":
+		case text == "COMMIT":
+			t, open = nil, false
+		case t == nil || text == "" || text[0] == '#':
 		case text[0] == ':':
 			name, policy, _ := strings.Cut(text[1:], " ")
 			if strings.HasPrefix(policy, "-") {
@@ -68,6 +72,9 @@ func parseSave(out []byte) (map[table]*ktable, error) {
 		default:
 			return nil, fmt.Errorf("line %q: unknown", text)
 		}
+	}
+	if open && s.Err() == nil {
+		return nil, fmt.Errorf("the last table has no end: %w", io.ErrUnexpectedEOF)
 	}
 	return tables, s.Err()
 }
