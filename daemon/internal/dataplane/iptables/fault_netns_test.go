@@ -89,7 +89,9 @@ func TestNetnsFaults(t *testing.T) {
 		}
 		var tally filtertest.Tally
 		done := make(chan error, 1)
-		go func() { done <- filtertest.Churn(t.Context(), rand.New(rand.NewPCG(5, 5)), f, func(i int) bool { return i < rounds }) }()
+		go func() {
+			done <- filtertest.Churn(t.Context(), rand.New(rand.NewPCG(5, 5)), f, func(i int) bool { return i < rounds })
+		}()
 		for running := true; running; {
 			select {
 			case err := <-done:
