@@ -4,9 +4,11 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
@@ -61,6 +63,30 @@ func (f *Filter) OverSize() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.over)
+}
+
+// Verify reads everything of ours and compares it with what is believed to be
+// there; the error names what differs. It changes nothing. The next Reconcile
+// repairs what it found.
+func (f *Filter) Verify(ctx context.Context) error {
+	if f.k == nil {
+		return errors.New("iptables: nothing was read yet")
+	}
+	k, err := f.read(ctx)
+	if err != nil {
+		return fmt.Errorf("iptables: %w", err)
+	}
+	n := len(f.drift)
+	if err := f.readMembers(k, true); err != nil {
+		return fmt.Errorf("iptables: %w", err)
+	}
+	f.compare(f.k, k)
+	if len(f.drift) == n {
+		return nil
+	}
+	err = fmt.Errorf("iptables: differs: %s", strings.Join(f.drift[n:], "; "))
+	f.Resync()
+	return err
 }
 
 // CounterKey names a counter: a chain of the ruleset and the comment of its
