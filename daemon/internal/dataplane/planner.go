@@ -152,7 +152,6 @@ func (p *Planner) Note(c intent.Change) {
 	case intent.KindInterface:
 		note(p.interfaces, c.Key.Name, c.Value)
 		p.dirtyDispatch = true
-	case intent.KindWorkloadEndpoint: // KernelPlanner's
 	default:
 		panic(fmt.Sprintf("dataplane: intent of kind %d", c.Key.Kind))
 	}

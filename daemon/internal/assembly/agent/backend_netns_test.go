@@ -146,7 +146,7 @@ func TestNetnsLane_SwitchingLeavesNoWindowAndNoRemains(t *testing.T) {
 	ns.MustDo(func() error {
 		return cleanup(t.Context(), config.Config{}, slog.New(slog.DiscardHandler), &out)
 	})
-	if !strings.Contains(out.String(), "nothing of Ripstop is on this host") {
+	if !strings.Contains(out.String(), "this host is not filtered by Ripstop") {
 		t.Errorf("cleanup of a clean host says %q", out.String())
 	}
 }

@@ -54,6 +54,9 @@ func (s *stamp) note(seen stamp, at place) {
 		}
 		return
 	}
+	if s.tables == nil { // nothing was looked at before, as by Cleanup
+		s.tables = map[place]uint64{}
+	}
 	s.tables[at] = seen.tables[at]
 }
 

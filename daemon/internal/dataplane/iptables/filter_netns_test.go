@@ -306,6 +306,19 @@ func TestNetnsCleanup(t *testing.T) {
 		if err := f.Cleanup(t.Context()); err != nil {
 			t.Errorf("a second time: %v", err)
 		}
+		reconcile(t, f) // all of it again
+		f.Close()
+		inj.NS.MustDo(func() error {
+			for i, want := range []bool{true, false} {
+				if found, err := iptables.Cleanup(t.Context(), host.RealRunner{}); err != nil || found != want {
+					t.Errorf("Cleanup without a Filter, time %d: found %v, %v", i+1, found, err)
+				}
+			}
+			return nil
+		})
+		if after := dump(); after != before {
+			t.Errorf("before:\n%s\nafter Cleanup without a Filter:\n%s", before, after)
+		}
 	})
 }
 
