@@ -15,7 +15,7 @@ TOOLS    := $(CURDIR)/bin/tools
 
 # Debian packages: what the daemons need to run is nothing; these are for
 # looking at their work (nft, ip), for the laboratory and for the tests.
-PACKAGES := iproute2 nftables iptables conntrack netcat-openbsd iputils-ping procps
+PACKAGES := iproute2 nftables iptables ipset conntrack netcat-openbsd iputils-ping procps
 
 # The race detector needs a C compiler; ipset makes sets of others.
 test: PACKAGES += gcc libc6-dev ipset

@@ -84,6 +84,7 @@ func (r *reader) read(o *api.FelixConfiguration) {
 	word(r, "logActionRateLimit", spec.LogActionRateLimit, &now, before, readRate)
 	set.LogRate, set.LogRateUnit = now.packets, now.unit
 	r.number("logActionRateLimitBurst", spec.LogActionRateLimitBurst, &set.LogBurst, def.LogBurst, 0, 9999)
+	word(r, "chainInsertMode", spec.ChainInsertMode, &set.AppendChains, def.AppendChains, readInsertMode)
 	r.number("maxIpsetSize", spec.MaxIpsetSize, &set.MaxSetSize, def.MaxSetSize, 1, 1<<31-1)
 	r.readReporting(spec)
 	r.readWorkloads(o)
@@ -249,6 +250,8 @@ func readFailsafe(p api.ProtoPort) (intent.Failsafe, error) {
 const noneWord = "none"
 
 var readDenyAction = either("Reject", "Drop")
+
+var readInsertMode = either("Append", "Insert")
 
 // either reads one of two words, in any case: true for the first.
 func either(yes, no string) func(string) (bool, error) {

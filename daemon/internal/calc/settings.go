@@ -187,6 +187,7 @@ var acted = map[string]bool{
 	"logActionRateLimit":           true,
 	"logActionRateLimitBurst":      true,
 	"maxIpsetSize":                 true,
+	"chainInsertMode":              true, // with nftables there is nothing to insert into
 	"endpointReportingEnabled":     true,
 	"endpointReportingDelay":       true,
 	"reportingInterval":            true,

@@ -71,7 +71,7 @@ type Config struct {
 	Etcd             Etcd
 	StateDir         string
 	RunDir           string
-	Dataplane        string // auto or nftables
+	Dataplane        string // auto, nftables or iptables
 	FailsafeDefaults FailsafeDefaults
 	// ResyncInterval is zero if only changes are to be looked at.
 	ResyncInterval time.Duration

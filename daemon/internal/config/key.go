@@ -75,7 +75,7 @@ func AgentKeys() []Key {
 		{Name: "node", Type: "string", Help: "The name of this host in HostEndpoint and Node resources. Empty: the operating system's host name in lower case.", check: checkNode},
 		{Name: "state-dir", Default: "/var/lib/ripstop", Type: "path", Help: "Directory of what must survive a reboot.", check: checkPath},
 		{Name: "run-dir", Default: "/run/ripstop", Type: "path", Help: "Directory of sockets.", check: checkRunDir},
-		{Name: "dataplane", Default: "auto", Type: "one of auto, nftables", Help: "The packet filter to use; auto takes the best that the kernel has."},
+		{Name: "dataplane", Default: "auto", Type: "one of auto, nftables, iptables", Help: "The packet filter to use; auto takes nftables where the kernel has it, else iptables."},
 		{Name: "failsafe-defaults", Default: string(FailsafeRipstop), Type: "one of Ripstop, Calico", Help: "The failsafe ports that hold where FelixConfiguration names none: Ripstop opens SSH, DHCP and DNS of this host and its datastore, Calico what Calico opens."},
 		{Name: "resync-interval", Default: defaultResync.String(), Type: "duration", Help: "How often the kernel is compared with what is wanted even if nothing has changed, give or take 10 %. 0s: only when something has changed.", check: checkDuration},
 		{Name: "metrics-address", Default: "127.0.0.1:9091", Type: "address", Help: "Loopback address and port of /metrics, /livez and /readyz. Empty: not served.", check: checkLoopback},

@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -35,7 +34,7 @@ const firstPublished = 30000
 
 type seat struct {
 	inj    *netnstest.Injector
-	filter *nftables.Filter
+	filter packetFilter
 	have   *ruleset.State
 	sent   int
 }
@@ -58,7 +57,7 @@ func newCourt(t testing.TB) *court {
 		}
 		s := &seat{inj: inj, have: ruleset.NewState()}
 		inj.NS.MustDo(func() error {
-			f, err := nftables.New(nftables.Config{Owner: true, Log: slog.New(slog.DiscardHandler)})
+			f, err := openFilter(nftables.Default())
 			s.filter = f
 			return err
 		})

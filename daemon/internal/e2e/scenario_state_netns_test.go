@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -403,16 +404,20 @@ func TestNetnsScenario_LogRulesInTheKernel(t *testing.T) {
 		felix("logPrefix: '%t|%k|%n|%p', logActionRateLimit: 10/minute, logActionRateLimitBurst: 7") +
 		gnp("sec.p", "tier: sec, ingress: [{action: Log, protocol: TCP}, {action: Pass}]") +
 		doc("Profile", "pr", "ingress: [{action: Log}, {action: Allow}]"))
-	rules := s.inj.NS.Run("nft", "list", "table", "inet", "ripstop")
-	for _, want := range []string{`limit rate 10/minute burst 7 packets log prefix "sec|gnp|sec.p|sec.p: "`, `log prefix "|pro|pr|pr: "`} {
+	rules := s.inj.NS.Run("sh", "-c", rulesText())
+	wants := []string{`limit rate 10/minute burst 7 packets log prefix "sec|gnp|sec.p|sec.p: "`, `log prefix "|pro|pr|pr: "`}
+	if *filterFlag != "nftables" {
+		wants = []string{`-m limit --limit 10/min --limit-burst 7`, `--log-prefix "sec|gnp|sec.p|sec.p: "`, `--log-prefix "|pro|pr|pr: "`}
+	}
+	for _, want := range wants {
 		if !strings.Contains(rules, want) {
 			t.Errorf("rules lack %q:\n%s", want, rules)
 		}
 	}
 	s.expect("in eth0 tcp 10.0.0.2 10.0.0.1 80 ok")
 	s.show(tierDefault + hEth0 + gnp("p", "ingress: [{action: Log}, {action: Allow}]"))
-	rules = s.inj.NS.Run("nft", "list", "table", "inet", "ripstop")
-	if !strings.Contains(rules, `log prefix "calico-packet: "`) || strings.Contains(rules, "limit rate") {
+	rules = s.inj.NS.Run("sh", "-c", rulesText())
+	if !strings.Contains(strings.ReplaceAll(rules, "-", " "), `log prefix "calico packet: "`) || strings.Contains(rules, "limit rate") || strings.Contains(rules, "-m limit") {
 		t.Errorf("with the defaults rules lack the prefix, or have a rate:\n%s", rules)
 	}
 }
@@ -566,7 +571,7 @@ func TestNetnsScenario_S145_OverfullSets(t *testing.T) {
 func TestNetnsScenario_StrangersMark(t *testing.T) {
 	families(t, func(t *testing.T, s *stage, text func(string) string) {
 		s.nft("table inet strangers {\nchain pre { type filter hook prerouting priority -150;\nmeta mark set 0xffffffff\n}\nchain out { type filter hook output priority -150;\nmeta mark set 0x20000\n}\n" +
-			"chain in { type filter hook input priority 10;\nmeta mark & 0xfffdffff == 0xfffdffff counter accept\ncounter drop\n}\n}\n")
+			fmt.Sprintf("chain in { type filter hook input priority 10;\nmeta mark & %#[1]x == %#[1]x counter accept\ncounter drop\n}\n}\n", ^ownMarks()))
 		s.show(text(tierDefault + tier("a", "1", "Deny") + hEth0 + gnp("a.p", "tier: a, ingress: [{action: Pass, protocol: UDP}], egress: [{action: Pass, protocol: UDP}]") + gnp("p", allowAll)))
 		s.expect(text("in eth0 udp 10.0.0.2 10.0.0.1 80 ok"))
 		s.expect(text("in eth0 tcp 10.0.0.2 10.0.0.1 80 blocked"))

@@ -107,6 +107,9 @@ type Settings struct {
 	// DeviceRouteSourceAddrs are the preferred sources of routes to
 	// workloads, at most one of each family.
 	DeviceRouteSourceAddrs []netip.Addr
+	// AppendChains: where our rules stand in chains of the kernel that other
+	// programs use too (iptables), they stand last and not first.
+	AppendChains bool
 	// KeepFlows: flows that a change no longer allows go on until they end,
 	// as with Calico.
 	KeepFlows bool

@@ -24,6 +24,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
@@ -269,7 +270,7 @@ func cleanup(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io
 		return fmt.Errorf("cleanup: %w", err)
 	}
 	defer lock.Close()
-	if err := nftables.Removable(nftables.Default().Table); err != nil {
+	if err := nftables.Removable(nftables.Default().Table); err != nil && probeNFTables() == nil {
 		return fmt.Errorf("cleanup: %w: is ripstopd still running? stop it first", err)
 	}
 	n, err := newNetwork(cfg, log, status.NewBoard(status.Config{}))
@@ -278,7 +279,7 @@ func cleanup(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io
 	}
 	defer n.close()
 	err = n.cleanup(stdout)
-	return errors.Join(err, cleanupFilter(ctx, log, stdout))
+	return errors.Join(err, cleanupFilter(ctx, stdout))
 }
 
 // lockIfThere keeps an agent from starting while its host is cleaned up. Where
@@ -294,23 +295,27 @@ func lockIfThere(cfg config.Config) (*os.File, error) {
 	return f, err
 }
 
-func cleanupFilter(ctx context.Context, log *slog.Logger, stdout io.Writer) error {
-	c := nftables.Default()
-	c.Log = log
-	if tables, err := nftables.Tables(); err == nil && !slices.Contains(tables, "inet "+c.Table) {
-		fmt.Fprintf(stdout, "There is no nftables table inet %s: this host is not filtered by Ripstop.\n", c.Table)
-		return nil
-	}
-	f, err := nftables.New(c)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func cleanupFilter(ctx context.Context, stdout io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	if err := f.Cleanup(ctx); err != nil {
-		return fmt.Errorf("cleanup: %w: is ripstopd still running? stop it first", err)
+	table := nftables.Default().Table
+	tables, err := nftables.Tables()
+	inTable := err == nil && slices.Contains(tables, "inet "+table)
+	if inTable {
+		if err := nftables.Cleanup(ctx, table); err != nil {
+			return fmt.Errorf("cleanup: %w: is ripstopd still running? stop it first", err)
+		}
+		fmt.Fprintf(stdout, "Removed the nftables table inet %s. This host is no longer filtered by Ripstop.\n", table)
 	}
-	fmt.Fprintln(stdout, "Removed the nftables table inet ripstop. This host is no longer filtered by Ripstop.")
+	inChains, err := iptables.Cleanup(ctx, host.RealRunner{})
+	if err != nil {
+		return fmt.Errorf("cleanup: %w", err)
+	}
+	if inChains {
+		fmt.Fprintln(stdout, "Removed the chains and ipsets rs-… of iptables. This host is no longer filtered by Ripstop.")
+	}
+	if !inTable && !inChains {
+		fmt.Fprintf(stdout, "There is no nftables table inet %s, and no chain or ipset of Ripstop's in iptables: this host is not filtered by Ripstop.\n", table)
+	}
 	return nil
 }

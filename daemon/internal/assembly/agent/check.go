@@ -19,8 +19,10 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/calc"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/kernel"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -32,6 +34,15 @@ import (
 func check(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
 	for _, s := range cfg.Effective() {
 		fmt.Fprintf(stdout, "# %s = %s (%s)\n", s.Key, s.Value, s.Source)
+	}
+	c := choose(cfg.Dataplane, probeNFTables)
+	fmt.Fprintf(stdout, "# packet filter: %s: %s\n", c.name, c.why)
+	if c.name == "iptables" {
+		if p, err := iptables.Programs(ctx, host.RealRunner{}); err != nil {
+			fmt.Fprintf(stdout, "# fault: %v\n", err)
+		} else {
+			fmt.Fprintf(stdout, "# %s\n", p)
+		}
 	}
 	events, from, err := pictureNow(ctx, cfg, log)
 	if err != nil {

@@ -19,7 +19,6 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/conntrack"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/kernel"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
-	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/reconcile"
 	"github.com/ripstop/ripstop/daemon/internal/status"
@@ -35,7 +34,7 @@ type lane struct {
 	loop    *reconcile.Loop
 	planner *dataplane.Planner // the loop's goroutine only
 	stage   *stage             // from the planner to the filter; the loop's goroutine only
-	filter  *nftables.Filter   // the loop's goroutine only
+	filter  *backend           // the loop's goroutine only
 	network *network           // routes, neighbours and sysctls of workloads
 	flows   *conntrack.Part    // the loop's goroutine only
 	monitor *monitor.Monitor
@@ -65,11 +64,8 @@ type lane struct {
 
 func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
 	l := &lane{board: board, stage: &stage{}, failing: map[string]string{}, interfaces: map[string]*intent.Interface{}}
-	nc := nftables.Default()
-	nc.Log = log.With("part", "nftables")
-	nc.OnDrift = l.drifted
 	var err error
-	if l.filter, err = nftables.New(nc); err != nil {
+	if l.filter, err = openBackend(cfg.Dataplane, log, board.AddDrift); err != nil {
 		return nil, err
 	}
 	if l.flows, err = conntrack.New(conntrack.Config{InForce: l.filter.InForce, Log: log.With("part", "conntrack")}); err != nil {
@@ -81,15 +77,16 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 		l.filter.Close()
 		return nil, err
 	}
+	next := &succession{backend: l.filter}
 	l.planner = dataplane.NewPlanner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
 		// The rules first, then the flows that they no longer allow, then what
 		// leads to workloads.
-		Name: "host", Parts: append([]reconcile.Part{l.filter, l.flows}, l.network.parts()...), Before: l.plan, Log: log.With("lane", "host"),
+		Name: "host", Parts: append([]reconcile.Part{filterPart{next}, l.flows, retirePart{next}}, l.network.parts()...), Before: l.plan, Log: log.With("lane", "host"),
 		ResyncEvery: cfg.ResyncInterval, Report: l.report,
 	})
 	l.inbox = reconcile.NewInbox(func(c intent.Change) intent.Key { return c.Key }, l.loop.Wake)
-	l.monitor = monitor.New(monitor.Config{Table: nc.Table, Own: l.filter.Port(), Log: log.With("part", "monitor")})
+	l.monitor = monitor.New(monitor.Config{Tables: l.filter.tables, Own: l.filter.own, Log: log.With("part", "monitor")})
 	l.links = monitor.NewLinks(monitor.LinksConfig{Log: log.With("part", "links")})
 	return l, nil
 }
@@ -165,6 +162,9 @@ func (l *lane) plan(context.Context) error {
 	for _, c := range batch {
 		l.planner.Note(c)
 		l.network.planner.Note(c)
+		if s, ok := c.Value.(*intent.Settings); ok {
+			l.filter.settle(s)
+		}
 	}
 	l.changed = l.changed || len(batch) > 0
 	if ok {
@@ -220,20 +220,14 @@ func (l *lane) report(r reconcile.Report) {
 			Effect: "members above the limit are left out; rules that deny by the set deny without it, rules that allow all but the set do not match",
 		})
 	}
-	l.board.SetFaults("nftables", faults)
+	l.board.SetFaults("dataplane", faults)
 	l.reportFlows()
 }
 
 // reportFilter tells the board of a pass of the filter.
 func (l *lane) reportFilter(err error) {
-	s := l.filter.Summary()
 	l.board.UpdateDataplane(func(d *api.DataplaneStatus) {
-		d.Backend, d.Why = l.filter.Name(), "the kernel has nf_tables"
-		d.OwnerFlag = s.Owner
-		if !s.Owner {
-			d.Why += "; its owner flag is not in use: " + s.OwnerReason
-		}
-		d.Chains, d.Rules, d.Sets, d.Members = s.Chains, s.Rules, s.Sets, s.Members
+		l.filter.describe(d)
 		if err != nil {
 			return
 		}
@@ -244,10 +238,6 @@ func (l *lane) reportFilter(err error) {
 			d.LastApplied, l.changed = now, false
 		}
 	})
-}
-
-func (l *lane) drifted(d nftables.Drift) {
-	l.board.AddDrift(api.Drift{What: strings.Join(d.What, "; "), By: d.By, Repaired: d.Repaired})
 }
 
 func (l *lane) setEndpoints(list []calc.Endpoint) {

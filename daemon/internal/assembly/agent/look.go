@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/config"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/host"
 )
@@ -54,9 +56,12 @@ func look(cfg config.Config, endpoints []string) (*findings, error) {
 	for _, l := range legacy {
 		f.firewalls = append(f.firewalls, fmt.Sprintf("%s (legacy), tables %s", l.Kind, strings.Join(l.Tables, ", ")))
 	}
+	if f.rules, err = iptables.Remains(context.Background(), host.RealRunner{}); err != nil {
+		return nil, err
+	}
 	tables, err := nftables.Tables()
 	if err != nil {
-		return nil, err
+		return f, nil // a kernel without nf_tables; iptables is used then
 	}
 	for _, t := range tables {
 		if t == "inet "+nftables.Default().Table {

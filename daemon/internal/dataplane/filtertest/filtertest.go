@@ -51,8 +51,9 @@ type Options struct {
 
 // Suite is a back end and its particulars.
 type Suite struct {
-	// Open makes a back end. It is called on the namespace's thread.
-	Open func(o Options) (Backend, error)
+	// Open makes a back end for a namespace. It is called on the namespace's
+	// thread.
+	Open func(ns *netnstest.NS, o Options) (Backend, error)
 	// OverSize names the overfull sets of a back end.
 	OverSize func(Backend) []string
 	// Tamper are ways in which another tool may change what the Drift test
@@ -113,7 +114,7 @@ func (b *bench) open(o Options) {
 		o.OnDrift = func([]string, bool) {}
 	}
 	b.inj.NS.MustDo(func() (err error) {
-		b.be, err = b.suite.Open(o)
+		b.be, err = b.suite.Open(b.inj.NS, o)
 		return err
 	})
 	be := b.be

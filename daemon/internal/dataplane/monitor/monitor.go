@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package monitor watches the kernel: Monitor tells of changes that others
-// make to our nftables table, Links of interfaces and their addresses. It
+// make to the tables of nf_tables that hold our rules, Links of interfaces and their addresses. It
 // changes nothing and decides nothing; the agent's assembly runs both and
 // hands what they say to the host lane.
 package monitor
@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +32,6 @@ const (
 	attrGenName    = 3  // NFTA_GEN_PROC_NAME
 	headerLen      = 16 // struct nlmsghdr
 	familyLen      = 4  // struct nfgenmsg
-	familyINet     = 1  // NFPROTO_INET
 )
 
 // listenBuffer holds the notices of a burst: another program that loads
@@ -50,10 +50,17 @@ type Event struct {
 	Lost bool
 }
 
+// Table is a table of nf_tables.
+type Table struct {
+	// Family is the kernel's number (NFPROTO_…).
+	Family byte
+	Name   string
+}
+
 // Config says what to watch.
 type Config struct {
-	// Table is the name of our inet table.
-	Table string
+	// Tables are those that hold rules of ours.
+	Tables []Table
 	// Own is the netlink port of the socket by which we change it ourselves;
 	// its transactions are not told.
 	Own uint32
@@ -114,7 +121,7 @@ func (m *Monitor) listen(ctx context.Context, tell func(Event)) error {
 		case errors.Is(err, io.EOF) || err != nil:
 			return fmt.Errorf("nftables notices: %w", err)
 		}
-		for _, e := range t.take(buf[:n], m.cfg.Table, m.cfg.Own) {
+		for _, e := range t.take(buf[:n], m.cfg.Tables, m.cfg.Own) {
 			tell(e)
 		}
 	}
@@ -146,7 +153,7 @@ type transaction struct{ touched bool }
 
 // take reads the notices in b and returns the transactions of others that end
 // in it. What cannot be read counts as a change of our table.
-func (t *transaction) take(b []byte, table string, own uint32) []Event {
+func (t *transaction) take(b []byte, tables []Table, own uint32) []Event {
 	var out []Event
 	for len(b) >= headerLen {
 		length := int(binary.NativeEndian.Uint32(b))
@@ -162,7 +169,7 @@ func (t *transaction) take(b []byte, table string, own uint32) []Event {
 		}
 		family, attrs := msg[0], msg[familyLen:]
 		if typ&0xff != msgNewGen {
-			if port != own && family == familyINet && text(attr(attrs, attrTable)) == table {
+			if port != own && slices.Contains(tables, Table{family, text(attr(attrs, attrTable))}) {
 				t.touched = true
 			}
 			continue

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/filtertest"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
@@ -55,7 +57,7 @@ func next(t *testing.T, events <-chan monitor.Event) monitor.Event {
 
 func TestNetnsMonitor_TellsWhoTouchedOurTable(t *testing.T) {
 	ns := netnstest.New(t)
-	events := watch(t, ns, monitor.Config{Table: "ripstop"})
+	events := watch(t, ns, monitor.Config{Tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: "ripstop"}}})
 	steps := []struct {
 		command string
 		touched bool
@@ -103,7 +105,7 @@ func openFilter(t *testing.T, ns *netnstest.NS, cfg nftables.Config) *nftables.F
 func TestNetnsMonitor_IsSilentAboutOurOwn(t *testing.T) {
 	ns := netnstest.New(t)
 	f := openFilter(t, ns, nftables.Default())
-	events := watch(t, ns, monitor.Config{Table: "ripstop", Own: f.Port()})
+	events := watch(t, ns, monitor.Config{Tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: "ripstop"}}, Own: f.Port()})
 	if _, err := f.Reconcile(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +127,7 @@ func TestNetnsMonitor_RepairsWithinASecond(t *testing.T) {
 	if _, err := f.Reconcile(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	events := watch(t, inj.NS, monitor.Config{Table: "ripstop", Own: f.Port()})
+	events := watch(t, inj.NS, monitor.Config{Tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: "ripstop"}}, Own: f.Port()})
 	denied := netnstest.Packet{
 		Src: netip.MustParseAddr("10.1.0.3"), Dst: netip.MustParseAddr("10.1.0.1"),
 		Protocol: netnstest.TCP, SrcPort: 9, DstPort: 80,
@@ -159,7 +161,7 @@ func TestNetnsMonitor_SaysThatNoticesWereLost(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := true
 	done := ns.Go(func() error {
-		return monitor.New(monitor.Config{Table: "ripstop"}).Run(ctx, func(e monitor.Event) {
+		return monitor.New(monitor.Config{Tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: "ripstop"}}}).Run(ctx, func(e monitor.Event) {
 			if first {
 				first = false
 				events <- e

@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
+
+var tables = []Table{{unix.NFPROTO_INET, "ripstop"}, {unix.NFPROTO_IPV6, "raw"}}
 
 func message(typ uint16, port uint32, family byte, attrs ...[]byte) []byte {
 	b := make([]byte, headerLen+familyLen)
@@ -48,11 +51,12 @@ func TestTransaction_TellsOfOthersAndWhetherTheyTouchedUs(t *testing.T) {
 		in   [][]byte
 		want []Event
 	}{
-		{"our own", [][]byte{rule(own, familyINet, "ripstop"), generation(5, own, "ripstopd", 1)}, nil},
-		{"another table", [][]byte{rule(other, familyINet, "filter"), generation(5, other, "nft", 42)}, []Event{{Generation: 5, By: "nft[42]"}}},
+		{"our own", [][]byte{rule(own, unix.NFPROTO_INET, "ripstop"), generation(5, own, "ripstopd", 1)}, nil},
+		{"another table", [][]byte{rule(other, unix.NFPROTO_INET, "filter"), generation(5, other, "nft", 42)}, []Event{{Generation: 5, By: "nft[42]"}}},
+		{"our second table", [][]byte{rule(other, unix.NFPROTO_IPV6, "raw"), generation(5, other, "nft", 42)}, []Event{{Generation: 5, Touched: true, By: "nft[42]"}}},
 		{"our name in another family", [][]byte{rule(other, 2, "ripstop"), generation(5, other, "nft", 42)}, []Event{{Generation: 5, By: "nft[42]"}}},
-		{"our table", [][]byte{rule(other, familyINet, "ripstop"), generation(5, other, "nft", 42)}, []Event{{Generation: 5, Touched: true, By: "nft[42]"}}},
-		{"ours, then theirs", [][]byte{rule(own, familyINet, "ripstop"), generation(5, own, "ripstopd", 1), generation(6, other, "nft", 42)}, []Event{{Generation: 6, By: "nft[42]"}}},
+		{"our table", [][]byte{rule(other, unix.NFPROTO_INET, "ripstop"), generation(5, other, "nft", 42)}, []Event{{Generation: 5, Touched: true, By: "nft[42]"}}},
+		{"ours, then theirs", [][]byte{rule(own, unix.NFPROTO_INET, "ripstop"), generation(5, own, "ripstopd", 1), generation(6, other, "nft", 42)}, []Event{{Generation: 6, By: "nft[42]"}}},
 		{"cut short", [][]byte{{200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}, []Event{{Touched: true, Lost: true}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -61,12 +65,12 @@ func TestTransaction_TellsOfOthersAndWhetherTheyTouchedUs(t *testing.T) {
 				in = append(in, m...)
 			}
 			var whole, piecewise transaction
-			if diff := cmp.Diff(c.want, whole.take(in, "ripstop", own)); diff != "" {
+			if diff := cmp.Diff(c.want, whole.take(in, tables, own)); diff != "" {
 				t.Errorf("take (-want +got):\n%s", diff)
 			}
 			var got []Event // the same, one message a read
 			for _, m := range c.in {
-				got = append(got, piecewise.take(m, "ripstop", own)...)
+				got = append(got, piecewise.take(m, tables, own)...)
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("take, message by message (-want +got):\n%s", diff)
@@ -76,11 +80,11 @@ func TestTransaction_TellsOfOthersAndWhetherTheyTouchedUs(t *testing.T) {
 }
 
 func FuzzTransaction_Take(f *testing.F) {
-	f.Add(append(rule(9, familyINet, "ripstop"), generation(5, 9, "nft", 42)...))
+	f.Add(append(rule(9, unix.NFPROTO_INET, "ripstop"), generation(5, 9, "nft", 42)...))
 	f.Add([]byte{200, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var tr transaction
-		if n := len(tr.take(b, "ripstop", 7)); n > len(b)/headerLen+1 {
+		if n := len(tr.take(b, tables, 7)); n > len(b)/headerLen+1 {
 			t.Errorf("take of %d bytes told of %d transactions", len(b), n)
 		}
 	})

@@ -7,11 +7,12 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/filtertest"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
 func suite() filtertest.Suite {
 	return filtertest.Suite{
-		Open: func(o filtertest.Options) (filtertest.Backend, error) {
+		Open: func(_ *netnstest.NS, o filtertest.Options) (filtertest.Backend, error) {
 			cfg := nftables.Default()
 			cfg.Owner = o.Owner
 			if o.MaxSetSize > 0 {
