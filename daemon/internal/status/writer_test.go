@@ -313,9 +313,11 @@ func TestReporter_GathersChangesOfEndpoints(t *testing.T) {
 		}
 		b.SetEndpoints(endpoints(1, "down"))
 		synctest.Wait()
+		r.mu.Lock()
 		if len(r.writes) != 0 {
 			t.Errorf("writes within the delay: %q", r.writes)
 		}
+		r.mu.Unlock()
 		rest(2 * time.Second)
 		if !slices.Equal(r.writes, []string{endpointDir + "e0"}) || string(r.values[endpointDir+"e0"]) != `{"status":"down"}` {
 			t.Errorf("writes after the delay: %q, %v; want the last state, once", r.writes, r.values)

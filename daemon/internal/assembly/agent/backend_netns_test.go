@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,38 +73,39 @@ func TestNetnsLane_SwitchingLeavesNoWindowAndNoRemains(t *testing.T) {
 	}
 	has := func(want ...string) {
 		t.Helper()
-		got := map[string]bool{}
-		for _, w := range remains() {
-			got[w] = true
-		}
-		for _, w := range want {
-			if !got[w] {
-				t.Errorf("no rules in %s", w)
-			}
-			delete(got, w)
-		}
-		if len(got) > 0 {
-			t.Errorf("remains in %v", got)
+		got := remains()
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("rules of ours are in %v, want them in %v", got, want)
 		}
 	}
 	packets := 0
-	agentWith := func(dataplane string) {
+	// agentWith runs an agent until its rules are in want and nowhere else.
+	agentWith := func(dataplane string, want ...string) {
 		t.Helper()
 		var l *lane
 		ns.MustDo(func() (err error) {
 			l, err = newLane(config.Config{Node: "h1", Dataplane: dataplane}, slog.New(slog.DiscardHandler), status.NewBoard(status.Config{Host: "h1"}))
 			return err
 		})
-		defer l.filter.Close()
+		defer l.close()
 		first := packets == 0
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := ns.Go(func() error { return l.loop.Run(ctx) })
 		l.picture(testPicture(), 7)
 		l.noteLinks(testLinks())
 		l.loop.Wake()
-		for end := time.Now().Add(700 * time.Millisecond); time.Now().Before(end); {
+		slices.Sort(want)
+		settled := func() bool {
+			d := l.board.Status().Status.Dataplane
+			got := remains()
+			slices.Sort(got)
+			return !d.LastVerified.IsZero() && d.Error == "" && slices.Equal(got, want)
+		}
+		for end := time.Now().Add(60 * time.Second); time.Now().Before(end) && !settled(); {
 			if !first {
-				for range 20 {
+				for range 2000 {
 					packets++
 					if inj.In("rstun0", packet) {
 						t.Errorf("switching to %s: a packet is let in", dataplane)
@@ -124,22 +126,22 @@ func TestNetnsLane_SwitchingLeavesNoWindowAndNoRemains(t *testing.T) {
 		}
 		t.Log(d.Backend, d.Why)
 	}
-	agentWith("nftables")
+	agentWith("nftables", "nftables")
 	has("nftables")
 	ns.Run("iptables-legacy", "-A", "INPUT", "-s", "10.99.0.0/16", "-j", "ACCEPT") // the host uses legacy
-	agentWith("iptables")
+	agentWith("iptables", "legacy", "sets")
 	has("legacy", "sets")
-	agentWith("nftables")
+	agentWith("nftables", "nftables")
 	has("nftables")
 	ns.Run("iptables-legacy", "-F")
 	ns.Run("iptables-nft", "-A", "INPUT", "-s", "10.99.0.0/16", "-j", "ACCEPT")
-	agentWith("iptables")
+	agentWith("iptables", "nft", "sets")
 	has("nft", "sets")
-	agentWith("auto")
+	agentWith("auto", "nftables")
 	has("nftables")
 	t.Logf("%d packets, all denied", packets)
 
-	agentWith("iptables")
+	agentWith("iptables", "nft", "sets")
 	ns.MustDo(func() error { return cleanup(t.Context(), config.Config{}, slog.New(slog.DiscardHandler), io.Discard) })
 	has()
 	var out bytes.Buffer
