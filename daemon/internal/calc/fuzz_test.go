@@ -143,7 +143,7 @@ func (g gen) object() api.Object {
 	profiles := []string{fmt.Sprintf("p%d", g.IntN(4)), pick(g, "kns.1", "p1", api.DefaultAllowProfile)}
 	switch g.IntN(16) {
 	case 12:
-		return &api.FelixConfiguration{Meta: api.Meta{Name: pick(g, "default", "node.h")}, Spec: api.FelixConfigurationSpec{
+		return &api.FelixConfiguration{Meta: api.Meta{Name: pick(g, "default", "node.h", "node.o")}, Spec: api.FelixConfigurationSpec{
 			WorkloadSourceSpoofing: pick(g, "", "Any", "Disabled"), DefaultEndpointToHostAction: pick(g, "", "Accept"),
 		}}
 	case 0:
@@ -290,10 +290,10 @@ func checkMembers(t *testing.T, f *calctest.Facts, now map[api.Key]api.Object) (
 	return compared
 }
 
-// spoofing tells whether workloads of this host may have further sources.
-func spoofing(now map[api.Key]api.Object) bool {
+// spoofing tells whether workloads of a host may have further sources.
+func spoofing(host string, now map[api.Key]api.Object) bool {
 	says := ""
-	for _, name := range []string{"default", "node.h"} {
+	for _, name := range []string{"default", "node." + host} {
 		if o, ok := now[api.Key{Kind: api.KindFelixConfiguration, Name: name}].(*api.FelixConfiguration); ok {
 			says = cmp.Or(o.Spec.WorkloadSourceSpoofing, says)
 		}
@@ -316,7 +316,7 @@ func contribution(o api.Object, now map[api.Key]api.Object) (labels map[string]s
 		own, texts, profiles = o.Labels, o.Spec.Nets, []string{"kns." + o.Namespace}
 		labels["projectcalico.org/namespace"] = o.Namespace
 	case *api.WorkloadEndpoint:
-		if o.Spec.Node == "h" && len(o.Spec.AllowSpoofedSourcePrefixes) > 0 && !spoofing(now) {
+		if len(o.Spec.AllowSpoofedSourcePrefixes) > 0 && !spoofing(o.Spec.Node, now) {
 			return nil, nil, nil // refused
 		}
 		own, texts, profiles = o.Labels, o.Spec.IPNetworks, o.Spec.Profiles

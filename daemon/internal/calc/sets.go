@@ -91,8 +91,8 @@ func (s *sets) note(ev api.Event) {
 	case api.KindProfile:
 		inherit(s.matcher, ev)
 	case api.KindWorkloadEndpoint:
-		// Of those of this host step workloads tells which count.
-		if o, ok := ev.Object.(*api.WorkloadEndpoint); !ok || o.Spec.Node != s.host {
+		// Of some, step workloads tells whether they count.
+		if o, ok := ev.Object.(*api.WorkloadEndpoint); !ok || !looksAt(o, s.host) {
 			s.noteItem(ev)
 		}
 	case api.KindHostEndpoint, api.KindNetworkSet, api.KindGlobalNetworkSet:

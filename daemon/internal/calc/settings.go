@@ -3,6 +3,7 @@
 package calc
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -61,18 +62,19 @@ func Default(host string) Config {
 type settings struct {
 	config  Config
 	objects map[string]*api.FelixConfiguration
-	node    *api.Node
+	nodes   map[string]map[string]string // the labels of every host's Node
 	dirty   bool
+	// changes counts what may make a difference to any host.
+	changes int
 
 	said      *intent.Settings
-	spoofing  bool // workloads may have allowSpoofedSourcePrefixes
 	reporting Reporting
 	noEffect  []string
 	faults    []api.Fault
 }
 
 func newSettings(c Config) *settings {
-	return &settings{config: c, objects: map[string]*api.FelixConfiguration{}, dirty: true, reporting: c.Reporting}
+	return &settings{config: c, objects: map[string]*api.FelixConfiguration{}, nodes: map[string]map[string]string{}, dirty: true, reporting: c.Reporting}
 }
 
 func (s *settings) note(ev api.Event) {
@@ -84,12 +86,15 @@ func (s *settings) note(ev api.Event) {
 			delete(s.objects, ev.Key.Name)
 		}
 		s.dirty = true
+		s.changes++
 	case api.KindNode:
-		if ev.Key.Name != s.config.Host {
-			return
+		if o, ok := ev.Object.(*api.Node); ok {
+			s.nodes[ev.Key.Name] = maps.Clone(o.Labels)
+		} else {
+			delete(s.nodes, ev.Key.Name)
 		}
-		s.node, _ = ev.Object.(*api.Node)
-		s.dirty = true
+		s.dirty = s.dirty || ev.Key.Name == s.config.Host
+		s.changes++
 	}
 }
 
@@ -99,7 +104,7 @@ func (s *settings) flush(emit func(intent.Change)) {
 	}
 	s.dirty, s.faults, s.noEffect = false, nil, nil
 	r := newReader(s.config)
-	for _, o := range s.layers() {
+	for _, o := range s.layers(s.config.Host, s.fault) {
 		r.read(o)
 		s.noteNoEffect(o)
 	}
@@ -108,7 +113,7 @@ func (s *settings) flush(emit func(intent.Change)) {
 	s.noEffect = append(s.noEffect, r.noEffect()...)
 	slices.Sort(s.noEffect)
 	s.noEffect = slices.Compact(s.noEffect)
-	s.reporting, s.spoofing = r.reporting, r.spoofing
+	s.reporting = r.reporting
 	if s.said == nil || !reflect.DeepEqual(*s.said, r.settings) {
 		s.said = &r.settings
 		emit(intent.Change{Key: intent.Key{Kind: intent.KindSettings}, Value: s.said})
@@ -123,23 +128,34 @@ const (
 	nodePrefix = "node."
 )
 
-// layers are the objects that hold for this host, weakest first.
-func (s *settings) layers() []*api.FelixConfiguration {
+// spoofing reports whether workloads of a host may have
+// allowSpoofedSourcePrefixes.
+func (s *settings) spoofing(host string) bool {
+	r := newReader(s.config)
+	for _, o := range s.layers(host, func(*api.FelixConfiguration, string, string) {}) {
+		r.read(o)
+	}
+	return r.spoofing
+}
+
+// layers are the objects that hold for a host, weakest first.
+func (s *settings) layers(host string, fault func(o *api.FelixConfiguration, message, effect string)) []*api.FelixConfiguration {
 	var layers []*api.FelixConfiguration
 	if o := s.objects[globalName]; o != nil {
 		layers = append(layers, o)
 	}
-	if o := s.scoped(); o != nil {
+	if o := s.scoped(host, fault); o != nil {
 		layers = append(layers, o)
 	}
-	if o := s.objects[nodePrefix+s.config.Host]; o != nil {
+	if o := s.objects[nodePrefix+host]; o != nil {
 		layers = append(layers, o)
 	}
 	return layers
 }
 
 // scoped is the oldest object that selects the host's Node, if any.
-func (s *settings) scoped() *api.FelixConfiguration {
+func (s *settings) scoped(host string, fault func(o *api.FelixConfiguration, message, effect string)) *api.FelixConfiguration {
+	labels, known := s.nodes[host]
 	var oldest *api.FelixConfiguration
 	for name, o := range s.objects {
 		if name == globalName || strings.HasPrefix(name, nodePrefix) {
@@ -148,12 +164,12 @@ func (s *settings) scoped() *api.FelixConfiguration {
 		sel, err := selector.Parse(o.Spec.NodeSelector)
 		switch {
 		case err != nil:
-			s.fault(o, "spec.nodeSelector: "+err.Error(), "the object holds for no host")
+			fault(o, "spec.nodeSelector: "+err.Error(), "the object holds for no host")
 			continue
 		case o.Spec.NodeSelector == "":
-			s.fault(o, "spec.nodeSelector: is missing", "the object holds for no host")
+			fault(o, "spec.nodeSelector: is missing", "the object holds for no host")
 			continue
-		case s.node == nil || !sel.Evaluate(selector.Map(s.node.Labels)):
+		case !known || !sel.Evaluate(selector.Map(labels)):
 			continue
 		}
 		if oldest == nil || older(o, oldest) {

@@ -17,7 +17,9 @@ import (
 // hands those to policies, profiles and endpoints. One is not if it has no
 // address or names no interface, if it asks for what the configuration does
 // not allow, or if another one with a lower key has its interface. What such
-// an interface then sends is dropped, if its name is a workload's.
+// an interface then sends is dropped, if its name is a workload's. Of those
+// of other hosts it only looks at what they ask for: what its host refuses,
+// no selector stands for.
 type workloads struct {
 	host      string
 	settings  *settings
@@ -28,23 +30,30 @@ type workloads struct {
 
 	byKey map[api.Key]*workload
 	// claims are the sound endpoints of each interface.
-	claims   map[string]map[api.Key]struct{}
-	dirty    map[api.Key]struct{}
-	spoofing bool // what the configuration said when all were read
+	claims map[string]map[api.Key]struct{}
+	dirty  map[api.Key]struct{}
+	seen   int // settings.changes when all were read
 }
 
-// workload is a workload endpoint of this host.
+// workload is a workload endpoint that workloads looks at.
 type workload struct {
 	object *api.WorkloadEndpoint // nil: it shall go
+	// spoofing: its host lets it have allowSpoofedSourcePrefixes.
+	spoofing bool
 	// sound is what can be said of it, without tiers; nil: it cannot be in
-	// force.
+	// force, or is another host's.
 	sound *intent.WorkloadEndpoint
 	// force is what is in force; nil: it is not.
 	force  *intent.WorkloadEndpoint
 	listed []string // profiles
-	// refused: selectors do not stand for it either.
+	// refused: selectors do not stand for it.
 	refused bool
 	faults  []api.Fault
+}
+
+// looksAt reports whether a workload endpoint is one that workloads looks at.
+func looksAt(o *api.WorkloadEndpoint, host string) bool {
+	return o.Spec.Node == host || len(o.Spec.AllowSpoofedSourcePrefixes) > 0
 }
 
 func newWorkloads(c Config, g *Graph) *workloads {
@@ -59,7 +68,7 @@ func (w *workloads) note(ev api.Event) {
 		return
 	}
 	o, ok := ev.Object.(*api.WorkloadEndpoint)
-	if ok = ok && o.Spec.Node == w.host; !ok && w.byKey[ev.Key] == nil {
+	if ok = ok && looksAt(o, w.host); !ok && w.byKey[ev.Key] == nil {
 		return
 	}
 	ep := w.byKey[ev.Key]
@@ -75,10 +84,10 @@ func (w *workloads) note(ev api.Event) {
 }
 
 func (w *workloads) flush(func(intent.Change)) {
-	if w.spoofing != w.settings.spoofing {
-		w.spoofing = w.settings.spoofing
+	if w.seen != w.settings.changes {
+		w.seen = w.settings.changes
 		for k, ep := range w.byKey {
-			if ep.object != nil && len(ep.object.Spec.AllowSpoofedSourcePrefixes) > 0 {
+			if o := ep.object; o != nil && len(o.Spec.AllowSpoofedSourcePrefixes) > 0 && ep.spoofing != w.settings.spoofing(o.Spec.Node) {
 				w.dirty[k] = struct{}{}
 			}
 		}
@@ -91,8 +100,12 @@ func (w *workloads) flush(func(intent.Change)) {
 			delete(w.claims[ep.sound.Interface], k)
 		}
 		ep.sound, ep.refused, ep.faults = nil, false, nil
-		if ep.object != nil {
-			ep.read(k, w.spoofing)
+		if o := ep.object; o != nil && len(o.Spec.AllowSpoofedSourcePrefixes) > 0 {
+			ep.spoofing = w.settings.spoofing(o.Spec.Node)
+			ep.refused = !ep.spoofing
+		}
+		if ep.object != nil && ep.object.Spec.Node == w.host {
+			ep.read(k)
 		}
 		if ep.sound != nil {
 			iface := ep.sound.Interface
@@ -177,7 +190,7 @@ const (
 )
 
 // read works out what can be said of the endpoint, and what is wrong with it.
-func (ep *workload) read(k api.Key, spoofing bool) {
+func (ep *workload) read(k api.Key) {
 	spec := &ep.object.Spec
 	fault := func(effect, format string, args ...any) {
 		ep.faults = append(ep.faults, api.Fault{Object: k.String(), Message: fmt.Sprintf(format, args...), Effect: effect})
@@ -207,7 +220,6 @@ func (ep *workload) read(k api.Key, spoofing bool) {
 			fault(effectWithout, "spec.mac: %q is not a link address", spec.MAC)
 		}
 	}
-	ep.refused = len(spec.AllowSpoofedSourcePrefixes) > 0 && !spoofing
 	switch {
 	case v.Interface == "" || v.Interface == "lo" || v.Interface == api.AllInterfaces:
 		fault(effectUnguarded, "spec.interfaceName: %q is no interface of a workload", v.Interface)

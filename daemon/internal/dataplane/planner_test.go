@@ -139,3 +139,128 @@ func TestPlanner_StrangersPassBitMeansNothing(t *testing.T) {
 		t.Errorf("marked packet that no policy passes: %s by %q, want dropped at the end of the tier", v, tr.Comment)
 	}
 }
+
+func workload(name string, v *intent.WorkloadEndpoint) intent.Change {
+	return intent.Change{Key: intent.Key{Kind: intent.KindWorkloadEndpoint, Name: name}, Value: v}
+}
+
+// through runs a packet through prerouting and one more hook.
+func through(s *ruleset.State, h ruleset.Hook, p ruleset.Packet) (ruleset.Verdict, ruleset.Trace) {
+	v, tr := s.Eval(ruleset.HookPrerouting, p)
+	if v != ruleset.Accepted {
+		return v, tr
+	}
+	if p.Mark = tr.Mark; tr.NoTrack {
+		p.State = ruleset.CtUntracked
+	}
+	return s.Eval(h, p)
+}
+
+// TestPlanner_NoPrefixTakesLoopback: whatever beginnings of names workloads
+// have, the host can talk to itself.
+func TestPlanner_NoPrefixTakesLoopback(t *testing.T) {
+	s := planOf(settingsOf(intent.Settings{WorkloadPrefixes: []string{"l"}}), endpoint("w", &intent.HostEndpoint{Interface: api.AllInterfaces}))
+	if v, tr := through(s, ruleset.HookInput, tcp("lo", "")); v != ruleset.Accepted {
+		t.Errorf("packet on lo, with prefix l: %s by %q, want accepted", v, tr.Comment)
+	}
+	if v, _ := through(s, ruleset.HookInput, tcp("l0", "")); v != ruleset.Dropped {
+		t.Errorf("packet on l0, with prefix l: %s, want dropped", v)
+	}
+}
+
+// TestPlanner_WorkloadNeedsNoPrefix: a workload endpoint governs the interface
+// it names, whatever its name; of two that name one, the first by name.
+func TestPlanner_WorkloadNeedsNoPrefix(t *testing.T) {
+	addr := []netip.Addr{netip.MustParseAddr("10.0.0.2")}
+	allow := profileOf("pr", &intent.Profile{Ingress: []intent.Rule{{Action: api.Allow}}, Egress: []intent.Rule{{Action: api.Allow}}})
+	s := planOf(allow,
+		workload("ns/b", &intent.WorkloadEndpoint{Interface: "tap0", Addrs: addr, Profiles: []string{"pr"}}),
+		workload("ns/a", &intent.WorkloadEndpoint{Interface: "tap0", Addrs: addr}),
+		workload("ns/c", &intent.WorkloadEndpoint{Interface: "tap1", Addrs: addr, Profiles: []string{"pr"}}),
+		endpoint("h", &intent.HostEndpoint{Interface: "tap1"}),
+	)
+	if v, tr := through(s, ruleset.HookForward, tcp("tap0", "eth0")); v != ruleset.Dropped || tr.Chain != "wo-ns/a" {
+		t.Errorf("from tap0: %s by %s, want dropped by ns/a", v, tr.Chain)
+	}
+	if v, tr := through(s, ruleset.HookForward, tcp("tap1", "eth0")); v != ruleset.Accepted {
+		t.Errorf("from tap1: %s by %s, want accepted", v, tr.Chain)
+	}
+	if v, tr := through(s, ruleset.HookInput, tcp("tap1", "")); v != ruleset.Dropped || tr.Chain != chainToHost {
+		t.Errorf("from tap1 to the host: %s by %s, want dropped by %s", v, tr.Chain, chainToHost)
+	}
+}
+
+// TestPlanner_WhatIsLeftToOthers: where our chains share the kernel's with
+// those of other programs, what nobody governs and what Return means is theirs
+// to judge, and what policy allows is not.
+func TestPlanner_WhatIsLeftToOthers(t *testing.T) {
+	allow := []intent.Rule{{Action: api.Allow}}
+	ep := endpoint("h", &intent.HostEndpoint{Interface: "eth0", Tiers: []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("p")}}}})
+	pol := policyOf("p", &intent.Policy{Tier: "t", Ingress: allow})
+	yields := func(s *ruleset.State, chain string, rule int) bool { return s.Chains[chain].Rules[rule].Action.Yield }
+	s := planOf(ep, pol)
+	for name, c := range s.Chains {
+		if c.Hook != ruleset.NoHook {
+			if n := len(c.Rules); !yields(s, name, n-2) {
+				t.Errorf("chain %s: what nobody governs is accepted for good", name)
+			}
+			if want := name == "input-workload" || name == "output-nat"; c.Yield != want {
+				t.Errorf("chain %s: yields %v, want %v", name, c.Yield, want)
+			}
+		}
+	}
+	if _, tr := s.Eval(ruleset.HookInput, tcp("eth0", "")); tr.Chain != "pi-gnp/p" || yields(s, tr.Chain, tr.Rule) {
+		t.Errorf("allowed by chain %s rule %d, want by the policy, for good", tr.Chain, tr.Rule)
+	}
+	if _, tr := s.Eval(ruleset.HookForward, tcp("eth0", "eth1")); tr.Comment != "" || !yields(s, "hfi-h", len(s.Chains["hfi-h"].Rules)-1) {
+		t.Error("forwarded traffic that no policy judges is accepted for good")
+	}
+	for action, want := range map[intent.ToHost]string{intent.ToHostReturn: "accept yield", intent.ToHostAccept: "accept", intent.ToHostDrop: "drop"} {
+		s := planOf(settingsOf(intent.Settings{EndpointToHost: action}))
+		rules := s.Chains[chainToHost].Rules
+		if got := rules[len(rules)-1].Action.String(); got != want {
+			t.Errorf("workload to host, action %d: %s, want %s", action, got, want)
+		}
+	}
+	s = planOf(ep, pol, settingsOf(intent.Settings{YieldFilter: true, YieldMangle: true}))
+	for name, want := range map[string]bool{"input": true, "forward-in": true, "forward-from-workload": true, "forward-to-workload": true, "forward-out": true, "output": true, "pre-dnat": true, "raw-in": false} {
+		if got := s.Chains[name].Yield; got != want {
+			t.Errorf("allow action Return: chain %s yields %v, want %v", name, got, want)
+		}
+	}
+}
+
+// TestPlanner_StrangersAcceptBitMeansNothing: at no hook does a packet pass
+// because it came with our bit; not even where an untracked policy judges one
+// interface and the packet goes out by another.
+func TestPlanner_StrangersAcceptBitMeansNothing(t *testing.T) {
+	udp := []intent.Rule{{Action: api.Allow, Protocol: 17}}
+	s := planOf(
+		policyOf("u", &intent.Policy{Tier: "t", Untracked: true, Ingress: udp, Egress: udp}),
+		policyOf("d", &intent.Policy{Tier: "t", PreDNAT: true, Ingress: udp}),
+		endpoint("h", &intent.HostEndpoint{
+			Interface:      "eth0",
+			UntrackedTiers: []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("u")}, Egress: []api.Key{gnp("u")}}},
+			PreDNATTiers:   []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("d")}}},
+		}),
+		endpoint("g", &intent.HostEndpoint{Interface: "eth1"}),
+	)
+	for _, p := range []ruleset.Packet{tcp("eth0", ""), tcp("eth1", ""), tcp("", "eth0"), tcp("", "eth1")} {
+		p.Mark = MarkAccept
+		hook, run := ruleset.HookInput, through
+		if p.In == "" {
+			hook, run = ruleset.HookOutput, func(s *ruleset.State, h ruleset.Hook, p ruleset.Packet) (ruleset.Verdict, ruleset.Trace) {
+				return s.Eval(h, p)
+			}
+		}
+		if v, tr := run(s, hook, p); v != ruleset.Dropped || tr.Comment != "no policy or profile allows it" {
+			t.Errorf("%s, in %q out %q, marked: %s by %q, want dropped", hook, p.In, p.Out, v, tr.Comment)
+		}
+		p.Protocol, p.Mark = 17, 0x80000
+		if p.In != "eth1" && p.Out != "eth1" {
+			if v, tr := run(s, hook, p); v != ruleset.Accepted || tr.Mark != 0x80000 {
+				t.Errorf("%s, in %q out %q, allowed untracked: %s with mark %#x, want accepted with the mark it came with", hook, p.In, p.Out, v, tr.Mark)
+			}
+		}
+	}
+}

@@ -40,7 +40,7 @@ func (g generator) workloads(add func(api.Object)) {
 		if chance(g.Rand, 50) {
 			w.Spec.Ports = []api.WorkloadPort{{Name: "web", Protocol: *named("TCP"), Port: 80}}
 		}
-		if node == here && chance(g.Rand, 15) { // what other hosts grant their workloads, this one does not know
+		if chance(g.Rand, 15) {
 			w.Spec.AllowSpoofedSourcePrefixes = []string{pick(g.Rand, "10.1.0.0/16", "10.0.0.0/24", "fd00::/64", "::/0")}
 		}
 		if g.broken && chance(g.Rand, 20) {
