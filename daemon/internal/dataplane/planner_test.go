@@ -140,7 +140,7 @@ func TestPlanner_StrangersPassBitMeansNothing(t *testing.T) {
 	}
 }
 
-func workload(name string, v *intent.WorkloadEndpoint) intent.Change {
+func workloadEP(name string, v *intent.WorkloadEndpoint) intent.Change {
 	return intent.Change{Key: intent.Key{Kind: intent.KindWorkloadEndpoint, Name: name}, Value: v}
 }
 
@@ -174,9 +174,9 @@ func TestPlanner_WorkloadNeedsNoPrefix(t *testing.T) {
 	addr := []netip.Addr{netip.MustParseAddr("10.0.0.2")}
 	allow := profileOf("pr", &intent.Profile{Ingress: []intent.Rule{{Action: api.Allow}}, Egress: []intent.Rule{{Action: api.Allow}}})
 	s := planOf(allow,
-		workload("ns/b", &intent.WorkloadEndpoint{Interface: "tap0", Addrs: addr, Profiles: []string{"pr"}}),
-		workload("ns/a", &intent.WorkloadEndpoint{Interface: "tap0", Addrs: addr}),
-		workload("ns/c", &intent.WorkloadEndpoint{Interface: "tap1", Addrs: addr, Profiles: []string{"pr"}}),
+		workloadEP("ns/b", &intent.WorkloadEndpoint{Interface: "tap0", Addrs: addr, Profiles: []string{"pr"}}),
+		workloadEP("ns/a", &intent.WorkloadEndpoint{Interface: "tap0", Addrs: addr}),
+		workloadEP("ns/c", &intent.WorkloadEndpoint{Interface: "tap1", Addrs: addr, Profiles: []string{"pr"}}),
 		endpoint("h", &intent.HostEndpoint{Interface: "tap1"}),
 	)
 	if v, tr := through(s, ruleset.HookForward, tcp("tap0", "eth0")); v != ruleset.Dropped || tr.Chain != "wo-ns/a" {
