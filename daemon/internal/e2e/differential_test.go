@@ -161,9 +161,9 @@ func evaluated(s *ruleset.State, p probe) (ruleset.Verdict, ruleset.Trace) {
 
 // without is a ruleset that lacks one base chain.
 func without(s *ruleset.State, base string) *ruleset.State {
-	less := *ruleset.NewState()
-	less.Chains, less.Sets, less.Members, less.Dispatches, less.Entries = maps.Clone(s.Chains), s.Sets, s.Members, s.Dispatches, s.Entries
-	delete(less.Chains, base)
+	less := *s
+	less.Chains = maps.Clone(s.Chains)
+	less.Unwant(ruleset.ID{Kind: ruleset.KindChain, Name: base})
 	return &less
 }
 
@@ -333,6 +333,6 @@ func reportSmallest(t *testing.T, objs []api.Object, p probe) {
 	})
 	want, d := allowedByPolicy(worldOf(objs), p)
 	got, trace := allowedByEval(planned(objs), p)
-	t.Errorf("hook %s packet %+v\n%s\npolicy: allowed=%v\n  %s\nplan: allowed=%v at chain %s rule %d (%s)\nsmallest picture:\n%s\nplan:\n%s",
-		p.hook, p.packet, disagreement(objs, worldOf(objs), planned(objs), p), want, strings.Join(d.Sentences(), "\n  "), got, trace.Chain, trace.Rule, trace.Comment, text(objs), planned(objs))
+	t.Errorf("hook %s packet %+v dialled %s before %q\n%s\npolicy: allowed=%v\n  %s\nplan: allowed=%v at chain %s rule %d (%s)\nsmallest picture:\n%s\nplan:\n%s",
+		p.hook, p.packet, p.dialled, p.before, disagreement(objs, worldOf(objs), planned(objs), p), want, strings.Join(d.Sentences(), "\n  "), got, trace.Chain, trace.Rule, trace.Comment, text(objs), planned(objs))
 }
