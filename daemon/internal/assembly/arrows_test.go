@@ -108,8 +108,10 @@ var soleImporters = map[string][]string{
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
 	"k8s.io/apimachinery":               {"web/apiserver"},
 	"k8s.io/kube-openapi":               {"web/apiserver"},
-	"sigs.k8s.io/structured-merge-diff": {"web/apiserver"},
 	"k8s.io/client-go":                  {"daemon/internal/kdd"},
+	"github.com/evanphx/json-patch":     {"web/apiserver"},
+	"github.com/google/gnostic-models":  {"web/apiserver"},
+	"sigs.k8s.io/structured-merge-diff": {"web/apiserver"},
 	"github.com/osrg/gobgp":             {"daemon/internal/bgp/speaker"},
 }
 
@@ -241,6 +243,7 @@ var forbidden = map[string]map[string]string{
 	"cli/ripstop": {
 		"go.etcd.io/etcd/server":         "the CLI is a client",
 		"github.com/vishvananda/netlink": "the CLI does not touch the host",
+		"k8s.io":                         "the CLI speaks to the API with the types of package api",
 	},
 }
 
