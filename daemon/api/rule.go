@@ -114,15 +114,18 @@ type ServiceAccountMatch struct {
 	Selector string `json:"selector,omitempty"`
 }
 
-// Port is a port, a range of ports or the name of an endpoint's port. Name
-// set: Min and Max are zero. In JSON: 80, "8000:8010" or "http".
+// Port is a port, a range of ports or the name of an endpoint's port. In JSON:
+// 80, "8000:8010" or "http".
+//
+// With Name set, Min and Max are zero.
 type Port struct {
 	Min, Max uint16
 	Name     string
 }
 
-// Protocol is an IP protocol by name (Name set, Num zero) or number (Num
-// set). In JSON: "TCP" or 6. Number resolves both.
+// Protocol is an IP protocol by name or number. In JSON: "TCP" or 6.
+//
+// By name: Name set, Num zero; by number: Num set. Number resolves both.
 type Protocol struct {
 	Name string
 	Num  uint8

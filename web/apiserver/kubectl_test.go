@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/client/clienttest"
 )
 
@@ -214,11 +215,27 @@ func (k *kubeServer) close() {
 	k.http.Close()
 }
 
-// serverCommand is "server restart" or "server compact".
+// watches is how many clients watch a kind.
+func (k *kubeServer) watches(kind api.Kind) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.srv.feeds.mu.Lock()
+	defer k.srv.feeds.mu.Unlock()
+	fd := k.srv.feeds.kinds[kind]
+	if fd == nil {
+		return 0
+	}
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	return len(fd.subs)
+}
+
+// serverCommand is "server restart", "server compact" or "server watched
+// KIND", which waits until somebody watches the kind.
 func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	k := ts.Value("server").(*kubeServer)
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: server restart|compact")
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: server restart|compact|watched KIND")
 	}
 	switch args[0] {
 	case "restart":
@@ -228,8 +245,14 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 		_, rev, err := k.store.List(context.Background(), "Tier", listAll)
 		ts.Check(err)
 		ts.Check(k.store.Compact(context.Background(), rev))
+	case "watched":
+		for deadline := time.Now().Add(patience); k.watches(api.Kind(args[1])) == 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				ts.Fatalf("nobody watches %s within %v", args[1], patience)
+			}
+		}
 	default:
-		ts.Fatalf("usage: server restart|compact")
+		ts.Fatalf("usage: server restart|compact|watched KIND")
 	}
 }
 

@@ -154,8 +154,8 @@ func (r *request) what() string {
 
 // details fills in what a Status is about.
 func details(st *api.Status, r *request) *api.Status {
-	if r.attrs.Plural == "" {
-		return st
+	if r.attrs.Plural == "" || st.Code == http.StatusUnprocessableEntity && st.Details == nil {
+		return st // of what is invalid without details, kubectl shows the message
 	}
 	if st.Details == nil {
 		st.Details = &api.StatusDetails{}
@@ -182,7 +182,7 @@ func invalidDocument(err error) *api.Status {
 func invalidObject(r *request, o api.Object, err error) *api.Status {
 	m := o.Metadata()
 	st := failure(http.StatusUnprocessableEntity, api.ReasonInvalid, "%s %q is invalid: %v", r.desc.Kind, m.Name, err)
-	st.Details = &api.StatusDetails{Name: m.Name, Causes: api.Causes(err)}
+	st.Details = &api.StatusDetails{Name: m.Name, Group: r.attrs.Group, Kind: string(r.desc.Kind), Causes: api.Causes(err)}
 	return st
 }
 

@@ -316,7 +316,10 @@ func (g *generator) field(t reflect.Type, name string, f reflect.StructField, ta
 		at[k] = v
 	}
 	if _, is := s["$ref"]; is {
-		s = node{"allOf": []any{s}, "default": node{}}
+		s = node{"allOf": []any{s}}
+		if f.Type.Kind() == reflect.Struct {
+			s["default"] = node{}
+		}
 	}
 	s["description"] = description
 	return s
@@ -351,7 +354,9 @@ func (g *generator) value(t reflect.Type) node {
 	case reflect.TypeFor[api.Duration]():
 		return node{"type": "string", "pattern": `^-?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`}
 	case reflect.TypeFor[api.Port](), reflect.TypeFor[api.Protocol](), reflect.TypeFor[api.DSCP](), reflect.TypeFor[api.ASNumber]():
-		return node{"x-kubernetes-int-or-string": true}
+		name := g.prefix + t.Name()
+		g.defs[name] = node{"description": g.sentence(g.docs[t.Name()], t), "x-kubernetes-int-or-string": true}
+		return pointTo(name)
 	case reflect.TypeFor[json.RawMessage](): // managedFields and conditions
 		return node{"type": "array", "x-kubernetes-list-type": "atomic", "items": node{"type": "object", "x-kubernetes-preserve-unknown-fields": true}}
 	}
@@ -388,9 +393,16 @@ func (g *generator) value(t reflect.Type) node {
 func (g *generator) sentence(text string, t reflect.Type) string {
 	paragraphs := strings.Split(strings.TrimSpace(text), "\n\n")
 	text = strings.Join(strings.Fields(paragraphs[0]), " ")
+	if t.Kind() != reflect.Struct {
+		return text
+	}
 	for _, f := range reflect.VisibleFields(t) {
 		tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if tag != "" && len(f.Index) == 1 {
+		switch {
+		case tag == "" || len(f.Index) > 1:
+		case strings.HasPrefix(text, f.Name+" "):
+			text = tag + text[len(f.Name):]
+		case strings.ToUpper(f.Name) != f.Name: // ICMP is also a word
 			text = regexp.MustCompile(`\b`+f.Name+`\b`).ReplaceAllString(text, tag)
 		}
 	}
