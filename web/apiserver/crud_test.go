@@ -138,7 +138,7 @@ func TestInvalid_HasACausePerFault(t *testing.T) {
 	if diff := cmp.Diff([]string{"spec.nets[0]", "spec.nets[1]"}, fields); diff != "" {
 		t.Errorf("causes' fields (-want +got):\n%s", diff)
 	}
-	if st.Details.Kind != "globalnetworksets" || st.Details.Name != "x" || st.Details.Group != "projectcalico.org" {
+	if st.Details.Kind != "GlobalNetworkSet" || st.Details.Name != "x" || st.Details.Group != "projectcalico.org" {
 		t.Errorf("details: %+v", st.Details)
 	}
 }

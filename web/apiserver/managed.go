@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"unicode"
@@ -137,10 +138,13 @@ func (r *request) track(old, o api.Object) error {
 		return err
 	}
 	m := o.Metadata()
+	// An empty list, or one empty entry, is a wish to forget all.
+	forget := false
 	if len(m.ManagedFields) > 0 {
 		var entries []metav1.ManagedFieldsEntry
 		err := json.Unmarshal(m.ManagedFields, &entries)
-		if err == nil {
+		forget = err == nil && (len(entries) == 0 || len(entries) == 1 && reflect.DeepEqual(entries[0], metav1.ManagedFieldsEntry{}))
+		if err == nil && !forget {
 			err = managedfields.ValidateManagedFields(entries)
 		}
 		if err != nil {
@@ -155,8 +159,8 @@ func (r *request) track(old, o api.Object) error {
 	if err != nil {
 		return err
 	}
-	if string(m.ManagedFields) == "[]" {
-		after.SetManagedFields([]metav1.ManagedFieldsEntry{}) // not nil: a wish to forget all
+	if forget {
+		after.SetManagedFields([]metav1.ManagedFieldsEntry{{}}) // the form that the engine knows
 	}
 	result, err := managersOnce()[fieldManagerKey{r.desc.Kind, r.attrs.Subresource}].Update(before, after, manager)
 	if err != nil {

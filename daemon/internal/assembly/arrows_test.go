@@ -84,6 +84,7 @@ var neighbours = map[string][]string{
 var rooms = []string{
 	"daemon/internal/store/storetest", "daemon/internal/dataplane/filtertest", "daemon/internal/reconcile/reconciletest",
 	"daemon/internal/calc/calctest", "daemon/internal/netnstest", "daemon/internal/e2e", "daemon/client/clienttest",
+	"web/apiserver/kubetest",
 }
 
 // pure lists what floors must not even import from the standard library.
