@@ -336,7 +336,7 @@ func TestToJSON(t *testing.T) {
 		{"a: 1\n---\nb: 2\n", "", "more than one document"},
 		{"", "", "no document"},
 		{"a: [\n", "", "line "},
-		{`{"a": }`, "", "line 1"},
+		{`{"a": 1]`, "", "line 1"},
 	} {
 		got, err := ToJSON([]byte(c.in))
 		switch {
