@@ -175,7 +175,7 @@ func (s *Server) listFew(ctx context.Context, kind api.Kind) ([]api.Object, bool
 // been meant; empty if it matches one.
 func mismatch(text string, objects []labelled, what string) string {
 	sel, err := selector.Parse(text)
-	if err != nil || sel.UsesGlobal() {
+	if err != nil {
 		return ""
 	}
 	for _, o := range objects {

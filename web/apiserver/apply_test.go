@@ -167,6 +167,27 @@ func TestManagedFields_FollowOtherWrites(t *testing.T) {
 	e.want(422, "PATCH", gnps+"/p", `{"metadata":{"managedFields":[{"manager":"x","operation":"Nonsense"}]}}`, "Content-Type", typeMergePatch)
 }
 
+func TestSameManaged_LooksAtAllButTheTimes(t *testing.T) {
+	const a = `[{"manager":"a","operation":"Apply","time":"2026-01-01T00:00:00Z","fieldsV1":{"f:spec":{}}}]`
+	for _, c := range []struct {
+		b    string
+		same bool
+	}{
+		{strings.Replace(a, "2026", "2027", 1), true},
+		{strings.Replace(a, `"a"`, `"b"`, 1), false},
+		{strings.Replace(a, "f:spec", "f:status", 1), false},
+		{"[]", false},
+		{"", false},
+	} {
+		if got := sameManaged([]byte(a), []byte(c.b)); got != c.same {
+			t.Errorf("sameManaged with %s: %v, want %v", c.b, got, c.same)
+		}
+	}
+	if !sameManaged(nil, []byte("[]")) {
+		t.Error("nothing and an empty list differ")
+	}
+}
+
 func TestStatus_StandsApart(t *testing.T) {
 	e := start(t, nil)
 	merge := []string{"Content-Type", typeMergePatch}

@@ -176,5 +176,8 @@ func TestProtobuf_OfWhatKubernetesClientsSend(t *testing.T) {
 			t.Errorf("%s: %d %s", base64.StdEncoding.EncodeToString([]byte(bad)), a.code, a.body)
 		}
 	}
+	if st := e.want(400, "POST", "/api/v1/namespaces", envelope(t, "Pod", body), typ...).status(t); !strings.Contains(st.Message, "Pod") {
+		t.Errorf("a Pod in the place of a Namespace: %q", st.Message)
+	}
 	e.want(415, "POST", gnss, envelope(t, "GlobalNetworkSet", nil), typ...)
 }

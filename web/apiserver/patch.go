@@ -159,9 +159,6 @@ func (r *request) applyPatch() (changing, error) {
 			return changing{}, failure(http.StatusBadRequest, api.ReasonBadRequest, "%s: the body says %q, the path %q", c.field, c.body, c.path)
 		}
 	}
-	if patch.GetManagedFields() != nil {
-		return changing{}, failure(http.StatusBadRequest, api.ReasonBadRequest, "metadata.managedFields: must not be given in an apply: the server keeps it")
-	}
 	want := patch.GetResourceVersion()
 	patch.SetName(r.attrs.Name)
 	if r.desc.Namespaced {
