@@ -20,7 +20,9 @@ type assigner struct {
 	// strictSpec makes what is below "spec" strict.
 	strictSpec bool
 	faults     []placedFault
-	path       []step
+	// skipped are the unknown fields that were no faults.
+	skipped []placedFault
+	path    []step
 }
 
 // placedFault is a fault with its position in the document.
@@ -70,7 +72,7 @@ var fields = tableOfFields(
 	reflect.TypeFor[Tier](), reflect.TypeFor[GlobalNetworkSet](), reflect.TypeFor[NetworkSet](),
 	reflect.TypeFor[HostEndpoint](), reflect.TypeFor[WorkloadEndpoint](), reflect.TypeFor[Profile](),
 	reflect.TypeFor[Node](), reflect.TypeFor[FelixConfiguration](), reflect.TypeFor[ClusterInformation](),
-	reflect.TypeFor[IPPool](), reflect.TypeFor[HostStatus](),
+	reflect.TypeFor[IPPool](), reflect.TypeFor[HostStatus](), reflect.TypeFor[Namespace](),
 )
 
 func tableOfFields(types ...reflect.Type) map[reflect.Type][]field {
@@ -317,6 +319,9 @@ func (a *assigner) assignStruct(v reflect.Value, t *tree) {
 			if a.strict && !(typ == reflect.TypeFor[Meta]() && slices.Contains(droppedMeta, m.name)) {
 				message, fix := a.unknown(typ, m.name)
 				a.fault(m.pos, "", message, fix)
+			} else if !a.strict && !(typ == reflect.TypeFor[Meta]() && slices.Contains(droppedMeta, m.name)) {
+				message, fix := a.unknown(typ, m.name)
+				a.skipped = append(a.skipped, placedFault{&FieldError{Path: a.at(), Message: message, Fix: fix}, m.pos})
 			}
 		default:
 			was := a.strict

@@ -23,8 +23,9 @@ type ClusterInformationSpec struct {
 	// CalicoVersion is compared by calicoctl with its own version.
 	CalicoVersion string `json:"calicoVersion,omitempty"`
 	// DatastoreReady false or nil holds all agents: they keep what they have.
-	DatastoreReady *bool  `json:"datastoreReady,omitempty"`
-	Variant        string `json:"variant,omitempty"`
+	DatastoreReady *bool `json:"datastoreReady,omitempty"`
+	// Variant is the product that wrote the object: Calico.
+	Variant string `json:"variant,omitempty"`
 }
 
 // Key names the object.

@@ -43,6 +43,11 @@ var columnName = Column{Name: "NAME", Value: func(o Object) string { return o.Ke
 
 var nameColumns = []Column{columnName}
 
+var namespaceColumns = []Column{
+	columnName,
+	column("STATUS", func(n *Namespace) string { return n.Status.Phase }),
+}
+
 var clusterInformationColumns = []Column{
 	columnName,
 	column("CLUSTERGUID", func(c *ClusterInformation) string { return c.Spec.ClusterGUID }),

@@ -34,7 +34,7 @@ func Decode(data []byte) (Object, error) {
 	if err != nil {
 		return nil, &FieldError{Message: placed(err, lineCounter(data)).Error()}
 	}
-	o, found := decodeTree(&t, "", "")
+	o, found := decodeTree(&t, "", "", nil)
 	var all faults
 	for _, f := range found {
 		all = append(all, f.FieldError)
@@ -43,6 +43,66 @@ func Decode(data []byte) (Object, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// DecodeLenient is Decode for writers that ask for leniency: fields that are
+// unknown are left out, of fields that are there twice the last counts, and
+// skipped tells of them. What says which packets may pass, the spec of a
+// policy, profile, set, tier or endpoint, is read as strictly as ever: a rule
+// without one of its matches would be another rule.
+func DecodeLenient(data []byte) (o Object, skipped []*FieldError, err error) {
+	t, err := parseJSON(data)
+	if err != nil {
+		return nil, nil, &FieldError{Message: placed(err, lineCounter(data)).Error()}
+	}
+	var left []placedFault
+	o, found := decodeTree(&t, "", "", &left)
+	slices.SortStableFunc(left, func(a, b placedFault) int { return cmp.Compare(a.pos, b.pos) })
+	for _, f := range left {
+		skipped = append(skipped, f.FieldError)
+	}
+	var all faults
+	for _, f := range found {
+		all = append(all, f.FieldError)
+	}
+	if err := all.err(); err != nil {
+		return nil, nil, err
+	}
+	return o, skipped, nil
+}
+
+// ToJSON is one document of YAML or JSON as compact JSON, with the members of
+// objects as they were written. Positions in errors are lines.
+func ToJSON(data []byte) ([]byte, error) {
+	if c := firstByte(data); c == '{' || c == '[' {
+		t, err := parseJSON(data)
+		if err == nil {
+			return t.appendJSON(nil), nil
+		}
+		if len(data) > MaxDocumentBytes || !looksLikeYAML(data) {
+			return nil, &FieldError{Message: placed(err, lineCounter(data)).Error()}
+		}
+	}
+	var one *tree
+	for _, part := range splitYAML(bytes.TrimPrefix(data, []byte("\ufeff"))) {
+		docs, err := parseYAML(part.text, part.line)
+		if err != nil {
+			return nil, &FieldError{Message: placed(err, func(line int) int { return line }).Error()}
+		}
+		for i := range docs {
+			switch {
+			case docs[i].kind == treeNull:
+			case one != nil:
+				return nil, &FieldError{Message: "more than one document"}
+			default:
+				one = &docs[i]
+			}
+		}
+	}
+	if one == nil {
+		return nil, &FieldError{Message: "no document"}
+	}
+	return one.appendJSON(nil), nil
 }
 
 // placed is a syntax error with its line.
@@ -184,7 +244,7 @@ func (d *decoder) document(t *tree, kind Kind, version string) {
 			return
 		}
 	}
-	o, found := decodeTree(t, kind, version)
+	o, found := decodeTree(t, kind, version, nil)
 	if len(found) > 0 {
 		slices.SortStableFunc(found, func(a, b placedFault) int { return cmp.Compare(a.pos, b.pos) })
 		for _, f := range found {
@@ -255,15 +315,21 @@ func nameOf(t *tree, kind Kind) string {
 	return k.String()
 }
 
-// decodeTree turns a tree into the object it says it is.
-func decodeTree(t *tree, kind Kind, version string) (Object, []placedFault) {
-	a := assigner{strict: true}
+// decodeTree turns a tree into the object it says it is. Where skipped is not
+// nil it takes what DecodeLenient may leave out.
+func decodeTree(t *tree, kind Kind, version string, skipped *[]placedFault) (Object, []placedFault) {
+	a := assigner{strict: skipped == nil}
 	if t.kind != treeObject {
 		a.fault(t.pos, t.sample(), "expected an object with kind and apiVersion, found "+t.kind.String(), "")
 		return nil, a.faults
 	}
 	duplicates(t, "", func(pos int, path string) {
-		a.faults = append(a.faults, placedFault{&FieldError{Path: path, Message: "there more than once"}, pos})
+		twice := placedFault{&FieldError{Path: path, Message: "there more than once"}, pos}
+		if skipped != nil && !(inSpec(path) && enforced(Kind(textOf(t.get("kind"))))) {
+			*skipped = append(*skipped, twice)
+			return
+		}
+		a.faults = append(a.faults, twice)
 	})
 	head := func(name, missing string) string {
 		v := t.get(name)
@@ -298,13 +364,16 @@ func decodeTree(t *tree, kind Kind, version string) (Object, []placedFault) {
 		a.fault(t.find("apiVersion"), quoted(version), string(kind)+" is in another group or version", "write "+quoted(d.APIVersion()))
 		a.path = a.path[:0]
 	}
-	a.kind = kind
+	a.kind, a.strictSpec = kind, skipped != nil && enforced(kind)
 	o := d.New()
 	if PolicySpecOf(o) != nil && t.get("spec") == nil {
 		// Without a selector a policy selects everything: say so.
 		a.faults = append(a.faults, placedFault{&FieldError{Path: "spec", Message: "missing", Fix: "a policy without selector selects everything; write spec: {} if that is meant"}, t.pos})
 	}
 	a.assign(reflect.ValueOf(o).Elem(), t)
+	if skipped != nil {
+		*skipped = append(*skipped, a.skipped...)
+	}
 	if len(a.faults) > 0 {
 		return nil, append(a.faults, restFaults(o, t, d.Namespaced, a.faults)...)
 	}

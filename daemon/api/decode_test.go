@@ -285,3 +285,65 @@ func TestParseJSON_AgreesWithLibrary(t *testing.T) {
 		}
 	}
 }
+
+func TestDecodeLenient_LeavesOutOnlyWhatHarmsNobody(t *testing.T) {
+	const policy = `{"apiVersion":"projectcalico.org/v3","kind":"GlobalNetworkPolicy","metadata":{"name":"p"%s},"spec":{"selector":"all()"%s}%s}`
+	for _, c := range []struct {
+		name, doc string
+		skipped   []string
+		fault     string
+	}{
+		{"nothing unknown", fmt.Sprintf(policy, "", "", ""), nil, ""},
+		{"unknown in metadata", fmt.Sprintf(policy, `,"colour":"red"`, "", ""), []string{"metadata.colour: unknown field"}, ""},
+		{"unknown at the top", fmt.Sprintf(policy, "", "", `,"extra":1`), []string{"extra: unknown field"}, ""},
+		{"twice in metadata", fmt.Sprintf(policy, `,"name":"p"`, "", ""), []string{"metadata.name: there more than once"}, ""},
+		{"what clients send back", fmt.Sprintf(policy, `,"selfLink":"/x"`, "", ""), nil, ""},
+		{"unknown in an enforced spec", fmt.Sprintf(policy, "", `,"selectr":"x"`, ""), nil, "spec.selectr: unknown field"},
+		{"twice in an enforced spec", fmt.Sprintf(policy, "", `,"selector":"x"`, ""), nil, "spec.selector: there more than once"},
+		{"unknown deep in an enforced spec", fmt.Sprintf(policy, "", `,"ingress":[{"action":"Allow","sources":{}}]`, ""), nil, "spec.ingress[0].sources: unknown field"},
+		{"a wrong type", fmt.Sprintf(policy, `,"labels":1`, "", ""), nil, "metadata.labels: "},
+		{"unknown in a spec that is not enforced", `{"apiVersion":"projectcalico.org/v3","kind":"Node","metadata":{"name":"n"},"spec":{"x":{"y":1}}}`, []string{"spec.x: unknown field"}, ""},
+		{"no document", `{`, nil, "not JSON"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o, skipped, err := DecodeLenient([]byte(c.doc))
+			if c.fault != "" {
+				if err == nil || !strings.Contains(err.Error(), c.fault) {
+					t.Errorf("DecodeLenient: %v, want %q", err, c.fault)
+				}
+				return
+			}
+			if err != nil || o == nil {
+				t.Fatalf("DecodeLenient: %v", err)
+			}
+			if len(skipped) != len(c.skipped) {
+				t.Fatalf("skipped %v, want %v", skipped, c.skipped)
+			}
+			for i, s := range skipped {
+				if !strings.HasPrefix(s.Error(), c.skipped[i]) {
+					t.Errorf("skipped %v, want %v", skipped, c.skipped)
+				}
+			}
+		})
+	}
+}
+
+func TestToJSON(t *testing.T) {
+	for _, c := range []struct{ in, want, fault string }{
+		{"a: 1\nb: [x, \"2\", true]\n", `{"a":1,"b":["x","2",true]}`, ""},
+		{`{"a": {"b": null}}`, `{"a":{"b":null}}`, ""},
+		{"---\n# nothing\n---\na: 1\n", `{"a":1}`, ""},
+		{"a: 1\n---\nb: 2\n", "", "more than one document"},
+		{"", "", "no document"},
+		{"a: [\n", "", "line "},
+		{`{"a": 1]`, "", "line 1"},
+	} {
+		got, err := ToJSON([]byte(c.in))
+		switch {
+		case c.fault == "" && (err != nil || string(got) != c.want):
+			t.Errorf("ToJSON(%q): %s, %v, want %s", c.in, got, err, c.want)
+		case c.fault != "" && (err == nil || !strings.Contains(err.Error(), c.fault)):
+			t.Errorf("ToJSON(%q): %s, %v, want %q", c.in, got, err, c.fault)
+		}
+	}
+}

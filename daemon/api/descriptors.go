@@ -28,8 +28,32 @@ type Descriptor struct {
 	aliases []string
 }
 
-// APIVersion is "group/version", as in a document.
-func (d Descriptor) APIVersion() string { return d.Group + "/" + d.Version }
+// APIVersion is "group/version", as in a document; of the core group, which
+// has no name, "version".
+func (d Descriptor) APIVersion() string {
+	if d.Group == GroupCore {
+		return d.Version
+	}
+	return d.Group + "/" + d.Version
+}
+
+// Path is the URL path of the kind's objects in the REST API: of all of them,
+// or with a namespace of those in it. Both are unescaped.
+func (d Descriptor) Path(namespace string) string {
+	p := "/apis/" + d.Group + "/" + d.Version
+	if d.Group == GroupCore {
+		p = "/api/" + d.Version
+	}
+	if namespace != "" {
+		p += "/namespaces/" + namespace
+	}
+	return p + "/" + d.Plural
+}
+
+// Lacks reports whether objects of the kind do not have a field of spec that
+// the type of their spec, which they share with other kinds, has. The name is
+// that in JSON.
+func (d Descriptor) Lacks(field string) bool { return slices.Contains(notOf[d.Kind], field) }
 
 // calico makes the descriptor of a kind of group projectcalico.org/v3.
 func calico(kind Kind, plural string, namespaced bool, made func(TypeMeta) Object, columns []Column, short []string, aliases ...string) Descriptor {
@@ -44,6 +68,12 @@ func calico(kind Kind, plural string, namespaced bool, made func(TypeMeta) Objec
 // descriptors are all kinds, in the order in which they are best created:
 // what is named before what names it.
 var descriptors = []Descriptor{
+	{
+		Kind: KindNamespace, Group: GroupCore, Version: "v1",
+		Plural: "namespaces", Singular: "namespace", ShortNames: []string{"ns"},
+		New:     func() Object { return &Namespace{TypeMeta: TypeMeta{KindNamespace, VersionCore}} },
+		Columns: namespaceColumns,
+	},
 	calico(KindClusterInformation, "clusterinformations", false,
 		func(t TypeMeta) Object { return &ClusterInformation{TypeMeta: t} }, clusterInformationColumns,
 		[]string{"clusterinfo", "clusterinfos"}),
@@ -114,7 +144,7 @@ func DescriptorByName(name string) (Descriptor, bool) {
 	for _, d := range descriptors {
 		bare := name
 		for _, suffix := range []string{"." + d.Version + "." + d.Group, "." + d.Group} {
-			if s, ok := strings.CutSuffix(name, suffix); ok {
+			if s, ok := strings.CutSuffix(name, suffix); ok && d.Group != GroupCore {
 				bare = s
 				break
 			}

@@ -40,8 +40,8 @@ func TestKinds_AreWhole(t *testing.T) {
 			t.Errorf("DescriptorOf(%s): not found", d.Kind)
 		}
 	}
-	if len(Kinds()) != 15 {
-		t.Errorf("Kinds: got %d, want 15", len(Kinds()))
+	if len(Kinds()) != 16 {
+		t.Errorf("Kinds: got %d, want 16", len(Kinds()))
 	}
 	if _, ok := DescriptorOf("Nothing"); ok {
 		t.Error("DescriptorOf(Nothing): found")
@@ -65,13 +65,13 @@ func TestDescriptorByName(t *testing.T) {
 		"gnetset": KindGlobalNetworkSet, "gns": KindGlobalNetworkSet, "netset": KindNetworkSet,
 		"hep": KindHostEndpoint, "heps": KindHostEndpoint, "wep": KindWorkloadEndpoint, "profile": KindProfile, "pro": KindProfile,
 		"node": KindNode, "no": KindNode, "pool": KindIPPool, "ipp": KindIPPool, "felixconfig": KindFelixConfiguration,
-		"clusterinfo": KindClusterInformation, "tier": KindTier, "tiers": KindTier, "hs": KindHostStatus, "hoststatuses.ripstop.io": KindHostStatus,
+		"clusterinfo": KindClusterInformation, "tier": KindTier, "tiers": KindTier, "hs": KindHostStatus, "ns": KindNamespace, "namespace": KindNamespace, "hoststatuses.ripstop.io": KindHostStatus,
 	} {
 		if d, ok := DescriptorByName(name); !ok || d.Kind != want {
 			t.Errorf("DescriptorByName(%s): got %s, %t, want %s", name, d.Kind, ok, want)
 		}
 	}
-	for _, name := range []string{"", "foo", "tiers.ripstop.io", "hoststatuses.projectcalico.org"} {
+	for _, name := range []string{"", "foo", "tiers.ripstop.io", "hoststatuses.projectcalico.org", "namespaces."} {
 		if d, ok := DescriptorByName(name); ok {
 			t.Errorf("DescriptorByName(%q): got %s", name, d.Kind)
 		}

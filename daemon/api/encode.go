@@ -66,8 +66,9 @@ type storedProfile struct {
 
 // EncodeStored is the value that is stored for o, as Calico stores it: one
 // line of JSON, both sides of every rule written even when empty, a policy's
-// name in an annotation, no resourceVersion, generation or managedFields. o is
-// not changed. An *Unreadable cannot be stored.
+// name in an annotation, no resourceVersion or generation. Unlike there,
+// managedFields are stored: who applied what must outlive the program; other
+// readers skip them, other writers drop them. o is not changed. An *Unreadable cannot be stored.
 func EncodeStored(o Object) ([]byte, error) {
 	if u, ok := o.(*Unreadable); ok {
 		return nil, fmt.Errorf("%s: an unreadable object cannot be stored", u.K)
@@ -77,7 +78,10 @@ func EncodeStored(o Object) ([]byte, error) {
 		return nil, fmt.Errorf("%s: not a kind that is stored", o.Key())
 	}
 	m := *o.Metadata()
-	m.ResourceVersion, m.Generation, m.ManagedFields = "", 0, nil
+	m.ResourceVersion, m.Generation = "", 0
+	if string(m.ManagedFields) == "[]" {
+		m.ManagedFields = nil
+	}
 	out := struct {
 		TypeMeta
 		Meta   `json:"metadata"`
@@ -123,6 +127,8 @@ func EncodeStored(o Object) ([]byte, error) {
 		}
 	case *HostStatus:
 		out.Status = o.Status
+	case *Namespace:
+		out.Spec, out.Status = o.Spec, o.Status
 	}
 	out.Meta = m
 	b, err := json.Marshal(out)

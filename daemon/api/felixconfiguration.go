@@ -243,34 +243,49 @@ type FelixConfigurationSpec struct {
 // ProtoPort is a port of a protocol, with the peer's prefix or address if Net
 // is set. Failsafe ports are such.
 type ProtoPort struct {
+	// Protocol is TCP, UDP or SCTP, in any case; empty is TCP.
 	Protocol string `json:"protocol,omitempty"`
-	Port     uint16 `json:"port"`
-	Net      string `json:"net,omitempty"`
+	// Port is 1 to 65535.
+	Port uint16 `json:"port"`
+	// Net is the prefix of the far end; empty means everybody.
+	Net string `json:"net,omitempty"`
 }
 
 // HealthTimeoutOverride is the time after which a component that does not
 // report counts as dead.
 type HealthTimeoutOverride struct {
-	Name    string   `json:"name"`
+	// Name is the component's name.
+	Name string `json:"name"`
+	// Timeout is how long the component may be silent.
 	Timeout Duration `json:"timeout"`
 }
 
 // RouteTableRange is Min to Max, both included.
 type RouteTableRange struct {
+	// Min is the first table.
 	Min int `json:"min"`
+	// Max is the last table.
 	Max int `json:"max"`
 }
 
 // BPFConntrackTimeouts are durations as Go writes them, or "Auto".
 type BPFConntrackTimeouts struct {
+	// CreationGracePeriod is how long a new entry stays at least.
 	CreationGracePeriod string `json:"creationGracePeriod,omitempty"`
-	TCPSynSent          string `json:"tcpSynSent,omitempty"`
-	TCPEstablished      string `json:"tcpEstablished,omitempty"`
-	TCPFinsSeen         string `json:"tcpFinsSeen,omitempty"`
-	TCPResetSeen        string `json:"tcpResetSeen,omitempty"`
-	UDPTimeout          string `json:"udpTimeout,omitempty"`
-	GenericTimeout      string `json:"genericTimeout,omitempty"`
-	ICMPTimeout         string `json:"icmpTimeout,omitempty"`
+	// TCPSynSent is how long an entry stays after the first SYN.
+	TCPSynSent string `json:"tcpSynSent,omitempty"`
+	// TCPEstablished is how long an idle connection stays.
+	TCPEstablished string `json:"tcpEstablished,omitempty"`
+	// TCPFinsSeen is how long an entry stays after both ends have closed.
+	TCPFinsSeen string `json:"tcpFinsSeen,omitempty"`
+	// TCPResetSeen is how long an entry stays after a reset.
+	TCPResetSeen string `json:"tcpResetSeen,omitempty"`
+	// UDPTimeout is how long an entry of UDP stays.
+	UDPTimeout string `json:"udpTimeout,omitempty"`
+	// GenericTimeout is how long an entry of another protocol stays.
+	GenericTimeout string `json:"genericTimeout,omitempty"`
+	// ICMPTimeout is how long an entry of ICMP stays.
+	ICMPTimeout string `json:"icmpTimeout,omitempty"`
 }
 
 // Key names the object.

@@ -24,15 +24,20 @@ type HostEndpointSpec struct {
 	// also choose the interfaces: those that hold one of them.
 	ExpectedIPs []string `json:"expectedIPs,omitempty"`
 	// Profiles are consulted in this order when no policy has decided.
-	Profiles []string       `json:"profiles,omitempty"`
-	Ports    []EndpointPort `json:"ports,omitempty"`
+	Profiles []string `json:"profiles,omitempty"`
+	// Ports gives names to ports, for rules to use.
+	Ports []EndpointPort `json:"ports,omitempty"`
 }
 
 // EndpointPort is a named port of an endpoint.
 type EndpointPort struct {
-	Name     string   `json:"name"`
+	// Name is what rules call the port: 1 to 128 letters, digits, '_', '.' and
+	// '-'.
+	Name string `json:"name"`
+	// Protocol is the port's protocol, such as TCP.
 	Protocol Protocol `json:"protocol"`
-	Port     uint16   `json:"port"`
+	// Port is 1 to 65535.
+	Port uint16 `json:"port"`
 }
 
 // Key names the endpoint.

@@ -12,9 +12,12 @@ type HostStatus struct {
 
 // HostStatusStatus is the status of a HostStatus.
 type HostStatusStatus struct {
-	Role      string `json:"role,omitempty"`
-	Version   string `json:"version,omitempty"`
-	StartedAt Time   `json:"startedAt,omitzero"`
+	// Role is the agent's role: agent or standalone.
+	Role string `json:"role,omitempty"`
+	// Version is the agent's version.
+	Version string `json:"version,omitempty"`
+	// StartedAt is when the agent was started.
+	StartedAt Time `json:"startedAt,omitzero"`
 	// ReportedAt is when the agent last wrote this object.
 	ReportedAt Time `json:"reportedAt,omitzero"`
 	// Datastore says where the agent reads from and how it stands.
@@ -22,7 +25,8 @@ type HostStatusStatus struct {
 	// Dataplane says what the kernel holds.
 	Dataplane DataplaneStatus `json:"dataplane"`
 	// Flows says what is known of the connections that the kernel tracks.
-	Flows     FlowsStatus     `json:"flows,omitzero"`
+	Flows FlowsStatus `json:"flows,omitzero"`
+	// Endpoints are the endpoints of the host with what judges them.
 	Endpoints []EndpointState `json:"endpoints,omitempty"`
 	// FailsafesInbound and FailsafesOutbound are "tcp:22" or
 	// "tcp:10.0.0.0/8:22", of IPv6 nets "tcp:[fd00::/8]:22".
@@ -32,15 +36,21 @@ type HostStatusStatus struct {
 	// Ripstop accepts without acting on them.
 	NoEffect []string `json:"noEffect,omitempty"`
 	// Faults are objects that cannot be enforced as written, and why.
-	Faults     []Fault     `json:"faults,omitempty"`
-	Drift      []Drift     `json:"drift,omitempty"`
-	DriftTotal int64       `json:"driftTotal,omitempty"`
+	Faults []Fault `json:"faults,omitempty"`
+	// Drift are the last changes of our rules that somebody else made and the
+	// agent undid.
+	Drift []Drift `json:"drift,omitempty"`
+	// DriftTotal counts such changes since the agent was started.
+	DriftTotal int64 `json:"driftTotal,omitempty"`
+	// Conditions say in short how the agent stands.
 	Conditions []Condition `json:"conditions,omitempty"`
 }
 
 // DatastoreStatus says where the agent reads from and how it stands.
 type DatastoreStatus struct {
-	Type      string   `json:"type,omitempty"`
+	// Type is what the agent reads from: etcd or api.
+	Type string `json:"type,omitempty"`
+	// Endpoints are the addresses of the datastore.
 	Endpoints []string `json:"endpoints,omitempty"`
 	// Phase is Waiting, Resyncing or InSync; Source is live or snapshot.
 	Phase  string `json:"phase,omitempty"`
@@ -48,13 +58,16 @@ type DatastoreStatus struct {
 	// SeenRevision is the newest revision received.
 	SeenRevision Revision `json:"seenRevision,omitempty"`
 	// Held tells why a received picture is not applied; empty: it is.
-	Held  string `json:"held,omitempty"`
+	Held string `json:"held,omitempty"`
+	// Error is why the datastore cannot be read; empty: it can.
 	Error string `json:"error,omitempty"`
-	Since Time   `json:"since,omitzero"`
+	// Since is when the agent came into this phase.
+	Since Time `json:"since,omitzero"`
 }
 
 // DataplaneStatus says what the kernel holds, as read back from it.
 type DataplaneStatus struct {
+	// Backend is the packet filter in use: nftables.
 	Backend string `json:"backend,omitempty"`
 	// Why tells how the back end was chosen.
 	Why string `json:"why,omitempty"`
@@ -63,13 +76,20 @@ type DataplaneStatus struct {
 	// AppliedRevision is the newest store revision whose rules were read
 	// back from the kernel.
 	AppliedRevision Revision `json:"appliedRevision,omitempty"`
-	Chains          int      `json:"chains"`
-	Rules           int      `json:"rules"`
-	Sets            int      `json:"sets"`
-	Members         int      `json:"members"`
-	LastApplied     Time     `json:"lastApplied,omitzero"`
-	LastVerified    Time     `json:"lastVerified,omitzero"`
-	Error           string   `json:"error,omitempty"`
+	// Chains counts the chains in the kernel.
+	Chains int `json:"chains"`
+	// Rules counts the rules in the kernel.
+	Rules int `json:"rules"`
+	// Sets counts the sets in the kernel.
+	Sets int `json:"sets"`
+	// Members counts the members of all sets.
+	Members int `json:"members"`
+	// LastApplied is when the kernel last took a change.
+	LastApplied Time `json:"lastApplied,omitzero"`
+	// LastVerified is when the kernel was last read back and was as wanted.
+	LastVerified Time `json:"lastVerified,omitzero"`
+	// Error is why the kernel is not as wanted; empty: it is.
+	Error string `json:"error,omitempty"`
 }
 
 // FlowsStatus says what is known of the connections that the kernel tracks.
@@ -88,18 +108,24 @@ type FlowsStatus struct {
 
 // EndpointState is one endpoint of this host with what judges it.
 type EndpointState struct {
-	Name       string   `json:"name"`
+	// Name is the endpoint's name.
+	Name string `json:"name"`
+	// Interfaces are the interfaces it guards.
 	Interfaces []string `json:"interfaces,omitempty"`
 	// Status is up, down or error, as in Calico's status keys.
 	Status   string   `json:"status"`
 	Policies []string `json:"policies,omitempty"` // "tier/Kind(name)", in order
+	// Profiles are the endpoint's profiles, in order.
 	Profiles []string `json:"profiles,omitempty"`
-	Message  string   `json:"message,omitempty"`
+	// Message says what is wrong with it; empty: nothing.
+	Message string `json:"message,omitempty"`
 }
 
 // Fault is an object that cannot be enforced as written.
 type Fault struct {
-	Object  string `json:"object"`
+	// Object is the object, as "Kind(name)".
+	Object string `json:"object"`
+	// Message says what is wrong with it.
 	Message string `json:"message"`
 	// Effect tells what is enforced instead.
 	Effect string `json:"effect,omitempty"`
@@ -107,20 +133,27 @@ type Fault struct {
 
 // Drift is a change of our rules that somebody else made and we undid.
 type Drift struct {
-	Time Time   `json:"time,omitzero"`
+	// Time is when it was found.
+	Time Time `json:"time,omitzero"`
+	// What is what was changed.
 	What string `json:"what"`
 	// By is the process that did it, as far as the kernel told: "nft[1234]".
-	By       string `json:"by,omitempty"`
-	Repaired bool   `json:"repaired"`
+	By string `json:"by,omitempty"`
+	// Repaired tells whether it is undone.
+	Repaired bool `json:"repaired"`
 }
 
 // Condition follows the Kubernetes API conventions.
 type Condition struct {
-	Type               string `json:"type"`
-	Status             string `json:"status"` // True, False, Unknown
-	Reason             string `json:"reason"`
-	Message            string `json:"message,omitempty"`
-	LastTransitionTime Time   `json:"lastTransitionTime,omitzero"`
+	// Type is what the condition is about.
+	Type   string `json:"type"`
+	Status string `json:"status"` // True, False, Unknown
+	// Reason is one word for why.
+	Reason string `json:"reason"`
+	// Message is why, for people.
+	Message string `json:"message,omitempty"`
+	// LastTransitionTime is when Status last changed.
+	LastTransitionTime Time `json:"lastTransitionTime,omitzero"`
 }
 
 // Key names the status by its host.

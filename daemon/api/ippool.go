@@ -38,20 +38,28 @@ type IPPoolSpec struct {
 	// of all pools.
 	NATOutgoing bool `json:"natOutgoing,omitempty"`
 	// Disabled pools give no new addresses.
-	Disabled         bool `json:"disabled,omitempty"`
+	Disabled bool `json:"disabled,omitempty"`
+	// DisableBGPExport keeps the pool's routes from being announced.
 	DisableBGPExport bool `json:"disableBGPExport,omitempty"`
 	// BlockSize is the prefix length of blocks: 20 to 32 (default 26), in
 	// IPv6 116 to 128 (default 122). It cannot be changed.
-	BlockSize         int      `json:"blockSize,omitempty"`
-	NodeSelector      string   `json:"nodeSelector,omitempty"`
-	AllowedUses       []string `json:"allowedUses,omitempty"`
-	NamespaceSelector string   `json:"namespaceSelector,omitempty"`
+	BlockSize int `json:"blockSize,omitempty"`
+	// NodeSelector chooses the hosts that may use the pool, by the labels of their
+	// Node; empty means all.
+	NodeSelector string `json:"nodeSelector,omitempty"`
+	// AllowedUses are Workload, Tunnel and LoadBalancer; empty means Workload and
+	// Tunnel.
+	AllowedUses []string `json:"allowedUses,omitempty"`
+	// NamespaceSelector chooses the namespaces that may use the pool; empty means
+	// all.
+	NamespaceSelector string `json:"namespaceSelector,omitempty"`
 	// AssignmentMode is Automatic (default) or Manual.
 	AssignmentMode string `json:"assignmentMode,omitempty"`
 }
 
 // IPPoolStatus is kept as found.
 type IPPoolStatus struct {
+	// Conditions are what a controller found; kept as they are.
 	Conditions json.RawMessage `json:"conditions,omitempty"`
 }
 

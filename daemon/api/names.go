@@ -78,9 +78,9 @@ var copiedPolicies = []string{"knp.default.", "ossg.default."}
 // nameFault is what is wrong with the name of an object of a kind, or "".
 func nameFault(kind Kind, name string) string {
 	switch kind {
-	case KindTier:
+	case KindTier, KindNamespace:
 		if !isDNSLabel(name) {
-			return "a tier's name is 1 to 63 lower case letters, digits and '-', with a letter or digit at both ends"
+			return "a " + strings.ToLower(string(kind)) + "'s name is 1 to 63 lower case letters, digits and '-', with a letter or digit at both ends"
 		}
 		return ""
 	case KindNetworkPolicy, KindStagedNetworkPolicy:

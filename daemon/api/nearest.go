@@ -4,6 +4,9 @@ package api
 
 import "strings"
 
+// Nearest is the name of known that s was most likely meant to be, or "".
+func Nearest(s string, known []string) string { return nearest(s, known) }
+
 // nearest is the name of known that s was most likely meant to be, or "".
 // The same letters in another case always count; else a third of the letters
 // may be wrong, one at least.

@@ -14,16 +14,22 @@ type Node struct {
 type NodeSpec struct {
 	// BGP is nil on a host that does not speak BGP; it may not be empty.
 	BGP *NodeBGPSpec `json:"bgp,omitempty"`
-	// IPv4VXLANTunnelAddr and IPv6VXLANTunnelAddr are the addresses of the
-	// host's VXLAN devices, the MACs theirs.
-	IPv4VXLANTunnelAddr  string             `json:"ipv4VXLANTunnelAddr,omitempty"`
-	VXLANTunnelMACAddr   string             `json:"vxlanTunnelMACAddr,omitempty"`
-	IPv6VXLANTunnelAddr  string             `json:"ipv6VXLANTunnelAddr,omitempty"`
-	VXLANTunnelMACAddrV6 string             `json:"vxlanTunnelMACAddrV6,omitempty"`
-	OrchRefs             []OrchRef          `json:"orchRefs,omitempty"`
-	Wireguard            *NodeWireguardSpec `json:"wireguard,omitempty"`
-	Addresses            []NodeAddress      `json:"addresses,omitempty"`
-	Interfaces           []NodeInterface    `json:"interfaces,omitempty"`
+	// IPv4VXLANTunnelAddr is the address of the host's VXLAN device of IPv4.
+	IPv4VXLANTunnelAddr string `json:"ipv4VXLANTunnelAddr,omitempty"`
+	// VXLANTunnelMACAddr is the MAC address of the host's VXLAN device of IPv4.
+	VXLANTunnelMACAddr string `json:"vxlanTunnelMACAddr,omitempty"`
+	// IPv6VXLANTunnelAddr is the address of the host's VXLAN device of IPv6.
+	IPv6VXLANTunnelAddr string `json:"ipv6VXLANTunnelAddr,omitempty"`
+	// VXLANTunnelMACAddrV6 is the MAC address of the host's VXLAN device of IPv6.
+	VXLANTunnelMACAddrV6 string `json:"vxlanTunnelMACAddrV6,omitempty"`
+	// OrchRefs name the host in orchestrators.
+	OrchRefs []OrchRef `json:"orchRefs,omitempty"`
+	// Wireguard has the addresses of the host's WireGuard devices.
+	Wireguard *NodeWireguardSpec `json:"wireguard,omitempty"`
+	// Addresses are the host's addresses.
+	Addresses []NodeAddress `json:"addresses,omitempty"`
+	// Interfaces are the host's interfaces with their addresses.
+	Interfaces []NodeInterface `json:"interfaces,omitempty"`
 }
 
 // NodeBGPSpec is what a Node says of BGP.
@@ -32,8 +38,9 @@ type NodeBGPSpec struct {
 	ASNumber *ASNumber `json:"asNumber,omitempty"`
 	// IPv4Address and IPv6Address are the addresses BGP uses; a prefix
 	// length tells the host's subnet.
-	IPv4Address        string `json:"ipv4Address,omitempty"`
-	IPv6Address        string `json:"ipv6Address,omitempty"`
+	IPv4Address string `json:"ipv4Address,omitempty"`
+	IPv6Address string `json:"ipv6Address,omitempty"`
+	// IPv4IPIPTunnelAddr is the address of the host's IPIP device.
 	IPv4IPIPTunnelAddr string `json:"ipv4IPIPTunnelAddr,omitempty"`
 	// RouteReflectorClusterID makes the host a route reflector of that
 	// cluster; in the form of an IPv4 address.
@@ -42,34 +49,45 @@ type NodeBGPSpec struct {
 
 // OrchRef names the host in an orchestrator.
 type OrchRef struct {
-	NodeName     string `json:"nodeName,omitempty"`
+	// NodeName is the host's name in the orchestrator.
+	NodeName string `json:"nodeName,omitempty"`
+	// Orchestrator is the orchestrator's name, such as k8s.
 	Orchestrator string `json:"orchestrator"`
 }
 
 // NodeWireguardSpec has the addresses of the host's WireGuard devices.
 type NodeWireguardSpec struct {
+	// InterfaceIPv4Address is the address of the WireGuard device of IPv4.
 	InterfaceIPv4Address string `json:"interfaceIPv4Address,omitempty"`
+	// InterfaceIPv6Address is the address of the WireGuard device of IPv6.
 	InterfaceIPv6Address string `json:"interfaceIPv6Address,omitempty"`
 }
 
 // NodeAddress is one address of a host. Type is CalicoNodeIP, InternalIP or
 // ExternalIP, or empty.
 type NodeAddress struct {
+	// Address is an IPv4 or IPv6 address.
 	Address string `json:"address"`
-	Type    string `json:"type,omitempty"`
+	// Type is CalicoNodeIP, InternalIP or ExternalIP, or empty.
+	Type string `json:"type,omitempty"`
 }
 
 // NodeInterface is an interface of a host with its addresses.
 type NodeInterface struct {
-	Name      string   `json:"name,omitempty"`
+	// Name is the interface's name.
+	Name string `json:"name,omitempty"`
+	// Addresses are the interface's addresses.
 	Addresses []string `json:"addresses,omitempty"`
 }
 
 // NodeStatus is the status of a Node. The keys are base64 of 32 bytes.
 type NodeStatus struct {
-	WireguardPublicKey   string   `json:"wireguardPublicKey,omitempty"`
-	WireguardPublicKeyV6 string   `json:"wireguardPublicKeyV6,omitempty"`
-	PodCIDRs             []string `json:"podCIDRs,omitempty"`
+	// WireguardPublicKey is the public key of IPv4's device: base64 of 32 bytes.
+	WireguardPublicKey string `json:"wireguardPublicKey,omitempty"`
+	// WireguardPublicKeyV6 is the public key of IPv6's device: base64 of 32 bytes.
+	WireguardPublicKeyV6 string `json:"wireguardPublicKeyV6,omitempty"`
+	// PodCIDRs are the prefixes that Kubernetes gave the host.
+	PodCIDRs []string `json:"podCIDRs,omitempty"`
 }
 
 // Key names the host.

@@ -36,14 +36,17 @@ const (
 	KindClusterInformation        Kind = "ClusterInformation"
 	KindIPPool                    Kind = "IPPool"
 	KindHostStatus                Kind = "HostStatus"
+	KindNamespace                 Kind = "Namespace"
 )
 
 // Group versions, as in a document's "apiVersion" field.
 const (
 	GroupCalico   = "projectcalico.org"
 	GroupRipstop  = "ripstop.io"
+	GroupCore     = "" // Kubernetes' own, of Namespace
 	VersionCalico = GroupCalico + "/v3"
 	VersionOurs   = GroupRipstop + "/v1"
+	VersionCore   = "v1"
 )
 
 // Key names one resource. Namespace is empty for cluster-scoped kinds.
@@ -108,18 +111,38 @@ type TypeMeta struct {
 
 // Meta is Kubernetes' ObjectMeta, as far as Calico stores it.
 type Meta struct {
-	Name              string            `json:"name,omitempty"`
-	GenerateName      string            `json:"generateName,omitempty"`
-	Namespace         string            `json:"namespace,omitempty"`
-	UID               string            `json:"uid,omitempty"`
-	ResourceVersion   string            `json:"resourceVersion,omitempty"`
-	Generation        int64             `json:"generation,omitempty"`
-	CreationTimestamp Time              `json:"creationTimestamp,omitzero"`
-	Labels            map[string]string `json:"labels,omitempty"`
-	Annotations       map[string]string `json:"annotations,omitempty"`
-	OwnerReferences   []OwnerReference  `json:"ownerReferences,omitempty"`
-	Finalizers        []string          `json:"finalizers,omitempty"`
-	ManagedFields     json.RawMessage   `json:"managedFields,omitempty"`
+	// Name is the object's name, unique among those of its kind in its namespace.
+	// It cannot be changed.
+	Name string `json:"name,omitempty"`
+	// GenerateName is the beginning of a name that the server completes when Name
+	// is not given.
+	GenerateName string `json:"generateName,omitempty"`
+	// Namespace is where the object stands; empty for kinds that are in none. It
+	// cannot be changed.
+	Namespace string `json:"namespace,omitempty"`
+	// UID tells the object from others that had its name before. The server sets
+	// it.
+	UID string `json:"uid,omitempty"`
+	// ResourceVersion is the revision of the datastore at which the object was
+	// last written. A write that brings it fails if somebody wrote since.
+	ResourceVersion string `json:"resourceVersion,omitempty"`
+	// Generation is a count of changes of the spec; kept as found.
+	Generation int64 `json:"generation,omitempty"`
+	// CreationTimestamp is when the object was made, in UTC. The server sets it.
+	CreationTimestamp Time `json:"creationTimestamp,omitzero"`
+	// Labels are what selectors ask for: names and values of up to 63 bytes.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Annotations are data of other programs, 256 KiB in all.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// OwnerReferences name the objects that this one belongs to; kept, not acted
+	// on.
+	OwnerReferences []OwnerReference `json:"ownerReferences,omitempty"`
+	// Finalizers are kept and not acted on: who deletes an object deletes it at
+	// once.
+	Finalizers []string `json:"finalizers,omitempty"`
+	// ManagedFields tells who set which fields, for server-side apply. The server
+	// keeps it.
+	ManagedFields json.RawMessage `json:"managedFields,omitempty"`
 }
 
 // Metadata lets a kind that embeds Meta be an Object.
@@ -127,12 +150,18 @@ func (m *Meta) Metadata() *Meta { return m }
 
 // OwnerReference is Kubernetes' OwnerReference; stored, not acted on.
 type OwnerReference struct {
-	APIVersion         string `json:"apiVersion"`
-	Kind               string `json:"kind"`
-	Name               string `json:"name"`
-	UID                string `json:"uid"`
-	Controller         *bool  `json:"controller,omitempty"`
-	BlockOwnerDeletion *bool  `json:"blockOwnerDeletion,omitempty"`
+	// APIVersion is the owner's group and version.
+	APIVersion string `json:"apiVersion"`
+	// Kind is the owner's kind.
+	Kind string `json:"kind"`
+	// Name is the owner's name.
+	Name string `json:"name"`
+	// UID is the owner's uid.
+	UID string `json:"uid"`
+	// Controller tells whether the owner manages the object.
+	Controller *bool `json:"controller,omitempty"`
+	// BlockOwnerDeletion is kept and not acted on.
+	BlockOwnerDeletion *bool `json:"blockOwnerDeletion,omitempty"`
 }
 
 // Time is a UTC time with a resolution of one second, written as RFC 3339

@@ -32,9 +32,13 @@ type PolicySpec struct {
 	// Tier is the policy's tier; empty means DefaultTier.
 	Tier string `json:"tier,omitempty"`
 	// Order places the policy in its tier, lowest first; nil comes last.
-	Order   *float64 `json:"order,omitempty"`
-	Ingress []Rule   `json:"ingress,omitempty"`
-	Egress  []Rule   `json:"egress,omitempty"`
+	Order *float64 `json:"order,omitempty"`
+	// Ingress are the rules for packets to the selected endpoints; the first that
+	// decides counts.
+	Ingress []Rule `json:"ingress,omitempty"`
+	// Egress are the rules for packets from the selected endpoints; the first that
+	// decides counts.
+	Egress []Rule `json:"egress,omitempty"`
 	// Selector picks endpoints; empty picks everything in scope.
 	Selector string `json:"selector,omitempty"`
 	// Types lists the directions; empty is computed from the rules on write.
@@ -44,10 +48,16 @@ type PolicySpec struct {
 	// PreDNAT policies run before destination NAT.
 	PreDNAT bool `json:"preDNAT,omitempty"`
 	// ApplyOnForward policies also judge forwarded traffic of host endpoints.
-	ApplyOnForward         bool     `json:"applyOnForward,omitempty"`
-	ServiceAccountSelector string   `json:"serviceAccountSelector,omitempty"`
-	NamespaceSelector      string   `json:"namespaceSelector,omitempty"`
-	PerformanceHints       []string `json:"performanceHints,omitempty"`
+	ApplyOnForward bool `json:"applyOnForward,omitempty"`
+	// ServiceAccountSelector keeps to endpoints of service accounts with these
+	// labels; empty means all.
+	ServiceAccountSelector string `json:"serviceAccountSelector,omitempty"`
+	// NamespaceSelector keeps to endpoints in namespaces with these labels; empty
+	// means all, and endpoints in none.
+	NamespaceSelector string `json:"namespaceSelector,omitempty"`
+	// PerformanceHints are hints to the agents; the only one is
+	// AssumeNeededOnEveryNode.
+	PerformanceHints []string `json:"performanceHints,omitempty"`
 }
 
 // GlobalNetworkPolicy is a policy on endpoints of all namespaces and hosts.

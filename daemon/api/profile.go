@@ -16,8 +16,12 @@ type Profile struct {
 
 // ProfileSpec is the spec of a Profile.
 type ProfileSpec struct {
+	// Ingress are the rules for packets to the endpoint; the first that decides
+	// counts.
 	Ingress []Rule `json:"ingress,omitempty"`
-	Egress  []Rule `json:"egress,omitempty"`
+	// Egress are the rules for packets from the endpoint; the first that decides
+	// counts.
+	Egress []Rule `json:"egress,omitempty"`
 	// LabelsToApply are inherited by endpoints and network sets that list
 	// the profile; their own labels win.
 	LabelsToApply map[string]string `json:"labelsToApply,omitempty"`

@@ -62,8 +62,9 @@ func (a *ASNumber) UnmarshalJSON(b []byte) error {
 }
 
 // DSCP is a differentiated-services code point: a number from 0 to 63 or one
-// of the names in RFC 2474, 2597 and 3246. Text set: written as a string, as
-// given; else as the integer Num.
+// of the names in RFC 2474, 2597 and 3246.
+//
+// Text set: written as a string, as given; else as the integer Num.
 type DSCP struct {
 	Text string
 	Num  uint8

@@ -23,6 +23,7 @@ type TierSpec struct {
 
 // TierStatus is kept as found.
 type TierStatus struct {
+	// Conditions are what a controller found; kept as they are.
 	Conditions json.RawMessage `json:"conditions,omitempty"`
 }
 

@@ -275,11 +275,7 @@ func (c *Client) warn(resp *http.Response) {
 
 // path is the URL of a kind or, with a name, of one object.
 func path(d api.Descriptor, namespace, name string) string {
-	p := "/apis/" + d.Group + "/" + d.Version
-	if namespace != "" {
-		p += "/namespaces/" + url.PathEscape(namespace)
-	}
-	p += "/" + d.Plural
+	p := d.Path(url.PathEscape(namespace))
 	if name != "" {
 		p += "/" + url.PathEscape(name)
 	}

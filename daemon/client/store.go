@@ -208,6 +208,9 @@ func decode(kind api.Kind, data []byte) (api.Object, error) {
 			return nil, fmt.Errorf("asked for %s, got %s", kind, o.Key())
 		}
 		if _, marked := o.Metadata().Annotations[api.AnnotationUnreadable]; !marked {
+			// Who set what is the server's business, which keeps it through a
+			// write that does not bring it; nobody here reads it.
+			o.Metadata().ManagedFields = nil
 			return o, nil
 		}
 	}

@@ -4,6 +4,7 @@ package apiserver
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/ripstop/ripstop/daemon/api"
 )
@@ -21,7 +22,36 @@ func (k *kindInfo) verbs() []string {
 	if k.readOnly() {
 		return []string{"get", "list", "watch"}
 	}
-	return []string{"create", "delete", "get", "list", "patch", "update", "watch"}
+	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+}
+
+// hasStatus reports whether the kind is served with a status subresource.
+func (k *kindInfo) hasStatus() bool {
+	switch k.Kind {
+	case api.KindTier, api.KindIPPool, api.KindNode, api.KindHostStatus, api.KindNamespace:
+		return true
+	}
+	return false
+}
+
+// statusApart reports whether the status is written through the subresource
+// only. Hosts and what agents report are written whole by the programs that
+// make them.
+func (k *kindInfo) statusApart() bool {
+	return k.hasStatus() && k.Kind != api.KindNode && k.Kind != api.KindHostStatus
+}
+
+// statusVerbs are what discovery says can be done with the subresource.
+func (k *kindInfo) statusVerbs() []string { return []string{"get", "patch", "update"} }
+
+// resource is the kind as errors name it, as Kubernetes does: tiers.group.
+func (k *kindInfo) resource() string { return resourceName(k.Plural, k.Group) }
+
+func resourceName(plural, group string) string {
+	if group == api.GroupCore {
+		return plural
+	}
+	return plural + "." + group
 }
 
 // head is the TypeMeta of a resource of the kind.
@@ -50,15 +80,31 @@ func (c catalog) find(group, version, plural string) *kindInfo {
 	return c.paths[[3]string{group, version, plural}]
 }
 
-// groups are the groups that are served, sorted, with their one version.
-func (c catalog) groups() (names []string, versions map[string]string) {
-	versions = map[string]string{}
+// served is a group with its one version and its kinds.
+type served struct {
+	group, version string
+	kinds          []*kindInfo
+}
+
+// root is the path below which the kinds are.
+func (g served) root() string {
+	if g.group == api.GroupCore {
+		return "/api/" + g.version
+	}
+	return "/apis/" + g.group + "/" + g.version
+}
+
+// groupVersions are the groups that are served, sorted.
+func (c catalog) groupVersions() []served {
+	var all []served
 	for _, k := range c.kinds {
-		versions[k.Group] = k.Version
+		i := slices.IndexFunc(all, func(g served) bool { return g.group == k.Group })
+		if i < 0 {
+			i = len(all)
+			all = append(all, served{group: k.Group, version: k.Version})
+		}
+		all[i].kinds = append(all[i].kinds, k)
 	}
-	for g := range versions {
-		names = append(names, g)
-	}
-	slices.Sort(names)
-	return names, versions
+	slices.SortFunc(all, func(x, y served) int { return strings.Compare(x.group, y.group) })
+	return all
 }

@@ -28,7 +28,9 @@ func (s *Server) mayWrite(r *request, k api.Key, verb string) error {
 	case r.desc.readOnly():
 		return failure(http.StatusMethodNotAllowed, api.ReasonMethodNotAllowed,
 			"operation %s is not supported on %s: resource is readonly", verb, k.Kind)
-	case isBuiltin(k):
+	case k.Kind == api.KindNamespace && builtin(k) != nil && verb == "delete":
+		return failure(http.StatusForbidden, api.ReasonForbidden, "namespaces %q is forbidden: this namespace may not be deleted", k.Name)
+	case k.Kind == api.KindProfile && builtin(k) != nil:
 		return failure(http.StatusMethodNotAllowed, api.ReasonMethodNotAllowed,
 			"operation %s is not supported on %s: the profile is built in", verb, k.Name)
 	case verb == "delete" && k.Kind == api.KindTier && slices.Contains(builtinTiers, k.Name):
@@ -154,7 +156,11 @@ func checkPool(r *request, old, o api.Object) error {
 // checkDelete refuses to delete a tier with policies in it. The check holds
 // until unlock is called.
 func (s *Server) checkDelete(ctx context.Context, r *request) (unlock func(), err error) {
-	if r.desc.Kind != api.KindTier {
+	switch r.desc.Kind {
+	case api.KindTier:
+	case api.KindNamespace:
+		return func() {}, s.checkNamespaceEmpty(ctx, r)
+	default:
 		return func() {}, nil
 	}
 	s.tiers.Lock()
@@ -172,6 +178,26 @@ func (s *Server) checkDelete(ctx context.Context, r *request) (unlock func(), er
 		return nil, err
 	}
 	return s.tiers.Unlock, nil
+}
+
+// checkNamespaceEmpty refuses to delete a namespace with something in it:
+// Kubernetes would delete that too, and with it the protection of hosts.
+// What is put in later stays, in a namespace without a Namespace.
+func (s *Server) checkNamespaceEmpty(ctx context.Context, r *request) error {
+	for _, k := range s.catalog.kinds {
+		if !k.Namespaced {
+			continue
+		}
+		objs, _, err := s.cfg.Store.List(ctx, k.Kind, store.ListOptions{Namespace: r.attrs.Name, Limit: 1})
+		if err != nil {
+			return err
+		}
+		if len(objs) > 0 {
+			return failure(http.StatusConflict, api.ReasonConflict,
+				"namespace %q is not empty: %s is in it; a namespace is not deleted with what it holds: delete that first", r.attrs.Name, objs[0].Key())
+		}
+	}
+	return nil
 }
 
 func causesOf(st *api.Status) []api.StatusCause {

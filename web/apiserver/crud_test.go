@@ -16,11 +16,10 @@ import (
 
 // pathOf is the URL of a kind's resources.
 func pathOf(d api.Descriptor, namespace string) string {
-	p := "/apis/" + d.Group + "/" + d.Version
-	if d.Namespaced {
-		p += "/namespaces/" + namespace
+	if !d.Namespaced {
+		namespace = ""
 	}
-	return p + "/" + d.Plural
+	return d.Path(namespace)
 }
 
 func TestEveryKind_LivesThroughAllVerbs(t *testing.T) {
@@ -139,7 +138,7 @@ func TestInvalid_HasACausePerFault(t *testing.T) {
 	if diff := cmp.Diff([]string{"spec.nets[0]", "spec.nets[1]"}, fields); diff != "" {
 		t.Errorf("causes' fields (-want +got):\n%s", diff)
 	}
-	if st.Details.Kind != "globalnetworksets" || st.Details.Name != "x" || st.Details.Group != "projectcalico.org" {
+	if st.Details.Kind != "GlobalNetworkSet" || st.Details.Name != "x" || st.Details.Group != "projectcalico.org" {
 		t.Errorf("details: %+v", st.Details)
 	}
 }
@@ -204,7 +203,7 @@ func TestUpdate_Refuses(t *testing.T) {
 	if st := e.want(409, "PUT", gnss+"/x", other).status(t); st.Reason != api.ReasonConflict {
 		t.Errorf("another uid: %+v", st)
 	}
-	for _, typ := range []string{"application/json-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml", "application/json", ""} {
+	for _, typ := range []string{"application/strategic-merge-patch+json", "application/apply-patch+cbor", "application/json", ""} {
 		e.want(415, "PATCH", gnss+"/x", `{}`, "Content-Type", typ)
 	}
 	merge := []string{"Content-Type", "application/merge-patch+json"}
@@ -230,7 +229,9 @@ func TestDelete_Preconditions(t *testing.T) {
 	e.want(409, "DELETE", gnss+"/x", `{"preconditions":{"resourceVersion":"1"}}`)
 	e.want(400, "DELETE", gnss+"/x", `{"precondition":{}}`)
 	e.want(400, "DELETE", gnss+"/x", `{"kind":"Tier"}`)
-	e.want(415, "DELETE", gnss+"/x", `{}`, "Content-Type", "application/vnd.kubernetes.protobuf")
+	e.want(400, "DELETE", gnss+"/x", `{}`, "Content-Type", "application/vnd.kubernetes.protobuf")
+	e.want(415, "DELETE", gnss+"/x", `{}`, "Content-Type", "text/plain")
+	e.want(422, "DELETE", gnss+"/x", `{"propagationPolicy":"Never"}`)
 	e.want(200, "DELETE", gnss+"/x", `{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background","preconditions":{"uid":"`+o.UID+`","resourceVersion":"`+o.ResourceVersion+`"}}`)
 }
 

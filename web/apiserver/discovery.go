@@ -91,54 +91,71 @@ func (s *Server) getVersion(*request) response {
 	})
 }
 
-// getCoreVersions names no version of the core group: there is nothing in it,
-// and kubectl takes an empty version for a fault.
-func (s *Server) getCoreVersions(*request) response {
-	return ok(apiVersions{Kind: "APIVersions", Versions: []string{}, Servers: []any{}})
+// getCoreVersions names the versions of the core group.
+func (s *Server) getCoreVersions(r *request) response {
+	if resp, is := s.aggregated(r, true); is {
+		return resp
+	}
+	return ok(apiVersions{Kind: "APIVersions", Versions: []string{api.VersionCore}, Servers: []any{}})
 }
 
-func (s *Server) getCoreResources(*request) response {
-	return ok(apiResourceList{Kind: "APIResourceList", APIVersion: "v1", GroupVersion: "v1", Resources: []apiResource{}})
-}
-
-func (s *Server) getGroups(*request) response {
+func (s *Server) getGroups(r *request) response {
+	if resp, is := s.aggregated(r, false); is {
+		return resp
+	}
 	list := apiGroupList{Kind: "APIGroupList", APIVersion: "v1"}
-	names, versions := s.catalog.groups()
-	for _, name := range names {
-		list.Groups = append(list.Groups, group(name, versions[name]))
+	for _, g := range s.catalog.groupVersions() {
+		if g.group != api.GroupCore {
+			list.Groups = append(list.Groups, group(g))
+		}
 	}
 	return ok(list)
 }
 
-func group(name, version string) apiGroup {
-	gv := groupVersion{GroupVersion: name + "/" + version, Version: version}
-	return apiGroup{Name: name, Versions: []groupVersion{gv}, Preferred: gv}
+func group(g served) apiGroup {
+	gv := groupVersion{GroupVersion: g.group + "/" + g.version, Version: g.version}
+	return apiGroup{Name: g.group, Versions: []groupVersion{gv}, Preferred: gv}
 }
 
 func (s *Server) getGroup(r *request) response {
-	_, versions := s.catalog.groups()
-	version, found := versions[r.attrs.Group]
-	if !found {
-		return s.failed(r, notFoundPath(r))
+	for _, g := range s.catalog.groupVersions() {
+		if g.group == r.attrs.Group {
+			doc := group(g)
+			doc.Kind, doc.APIVersion = "APIGroup", "v1"
+			return ok(doc)
+		}
 	}
-	g := group(r.attrs.Group, version)
-	g.Kind, g.APIVersion = "APIGroup", "v1"
-	return ok(g)
+	return s.failed(r, notFoundPath(r))
 }
 
+// getResources lists the kinds of a group; of the core group if the path
+// names none.
 func (s *Server) getResources(r *request) response {
-	list := apiResourceList{Kind: "APIResourceList", APIVersion: "v1", GroupVersion: r.attrs.Group + "/" + r.attrs.Version}
-	for _, k := range s.catalog.kinds {
-		if k.Group != r.attrs.Group || k.Version != r.attrs.Version {
+	for _, g := range s.catalog.groupVersions() {
+		if g.group != r.attrs.Group || g.version != r.attrs.Version {
 			continue
 		}
-		list.Resources = append(list.Resources, apiResource{
-			Name: k.Plural, Singular: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind,
-			Verbs: k.verbs(), ShortNames: k.ShortNames, Categories: []string{"ripstop"},
-		})
+		list := apiResourceList{Kind: "APIResourceList", APIVersion: "v1", GroupVersion: g.kinds[0].APIVersion()}
+		for _, k := range g.kinds {
+			list.Resources = append(list.Resources, apiResource{
+				Name: k.Plural, Singular: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind,
+				Verbs: k.verbs(), ShortNames: k.ShortNames, Categories: categories(k),
+			})
+			if k.hasStatus() {
+				list.Resources = append(list.Resources, apiResource{
+					Name: k.Plural + "/status", Namespaced: k.Namespaced, Kind: k.Kind, Verbs: k.statusVerbs(),
+				})
+			}
+		}
+		return ok(list)
 	}
-	if list.Resources == nil {
-		return s.failed(r, notFoundPath(r))
+	return s.failed(r, notFoundPath(r))
+}
+
+// categories are the words for many kinds at once: kubectl get ripstop.
+func categories(k *kindInfo) []string {
+	if k.Group == api.GroupCore {
+		return nil
 	}
-	return ok(list)
+	return []string{"ripstop"}
 }

@@ -116,38 +116,6 @@ func TestPanic_IsA500AndTheServerGoesOn(t *testing.T) {
 	e.want(200, "GET", "/healthz", "")
 }
 
-func TestDiscovery_NamesEveryKind(t *testing.T) {
-	e := start(t, nil)
-	var groups apiGroupList
-	e.want(200, "GET", "/apis", "", "Accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json").decode(t, &groups)
-	seen := map[api.Kind]bool{}
-	for _, g := range groups.Groups {
-		var one apiGroup
-		e.want(200, "GET", "/apis/"+g.Name, "").decode(t, &one)
-		if one.Kind != "APIGroup" || one.Name != g.Name {
-			t.Errorf("group %s: %+v", g.Name, one)
-		}
-		var l apiResourceList
-		e.want(200, "GET", "/apis/"+g.Preferred.GroupVersion, "").decode(t, &l)
-		for _, r := range l.Resources {
-			seen[r.Kind] = true
-			e.want(200, "GET", "/apis/"+g.Preferred.GroupVersion+"/"+r.Name, "")
-		}
-	}
-	for _, d := range api.Kinds() {
-		if !seen[d.Kind] {
-			t.Errorf("discovery lacks %s", d.Kind)
-		}
-	}
-	var v versionInfo
-	e.want(200, "GET", "/version", "").decode(t, &v)
-	if want := "v1.35.0+ripstop." + api.Version; v.GitVersion != want {
-		t.Errorf("gitVersion %q, want %q", v.GitVersion, want)
-	}
-	e.want(200, "GET", "/api", "")
-	e.want(200, "GET", "/api/v1", "")
-}
-
 // sockets of both kinds, for who may come in.
 func overTCP(t *testing.T, change func(*Config)) *httptest.Server {
 	t.Helper()

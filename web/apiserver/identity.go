@@ -48,12 +48,15 @@ func (i Identity) String() string {
 
 // Attributes are what a request is about to do. Authorise is asked with them.
 type Attributes struct {
-	// Verb is get, list, watch, create, update, patch or delete.
+	// Verb is get, list, watch, create, update, patch, delete or
+	// deletecollection.
 	Verb string
 	// Group, Version, Plural, Namespace and Name say to what, as the client
 	// wrote them in the path; all empty for Path outside of resources.
 	Group, Version, Plural, Namespace, Name string
-	Path                                    string
+	// Subresource is status or empty.
+	Subresource string
+	Path        string
 }
 
 // ErrDenied is what an Authorise hook returns (or wraps, with the reason) to

@@ -38,10 +38,11 @@ func (s *Server) get(r *request) response {
 
 // read gets one object, built-in ones included unless stored is set.
 func (s *Server) read(ctx context.Context, k api.Key, stored bool) (api.Object, error) {
-	if isBuiltin(k) && !stored {
-		return builtinProfile(), nil
+	o, err := s.cfg.Store.Get(ctx, k)
+	if b := builtin(k); b != nil && !stored && isNotFound(err) {
+		return b, nil
 	}
-	return s.cfg.Store.Get(ctx, k)
+	return o, err
 }
 
 // unreadable is the Status for an object that the store holds in a form that
@@ -51,12 +52,23 @@ func unreadable(r *request, u *api.Unreadable) *api.Status {
 		"%s: the stored value cannot be read: %v; replace it (PUT) or delete it", r.what(), u.Err)
 }
 
-// isBuiltin reports whether k is shown though it is never stored.
-func isBuiltin(k api.Key) bool {
-	return k.Kind == api.KindProfile && k.Name == api.DefaultAllowProfile
+// builtinOf is, by kind, the object that is shown though it may not be stored.
+var builtinOf = map[api.Kind]func() api.Object{
+	api.KindProfile:   builtinProfile,
+	api.KindNamespace: builtinNamespace,
 }
 
-// builtinProfile is the profile that allows everything.
+// builtin is the object k that is shown though it may not be stored, or nil.
+func builtin(k api.Key) api.Object {
+	if made := builtinOf[k.Kind]; made != nil {
+		if o := made(); o.Key() == k {
+			return o
+		}
+	}
+	return nil
+}
+
+// builtinProfile is the profile that allows everything. It is never stored.
 func builtinProfile() api.Object {
 	return &api.Profile{
 		TypeMeta: api.TypeMeta{Kind: api.KindProfile, APIVersion: api.VersionCalico},
@@ -67,6 +79,20 @@ func builtinProfile() api.Object {
 		},
 	}
 }
+
+// builtinNamespace is the namespace of what names none. It is stored once
+// somebody changes it.
+func builtinNamespace() api.Object {
+	n := &api.Namespace{
+		TypeMeta: api.TypeMeta{Kind: api.KindNamespace, APIVersion: api.VersionCore},
+		Meta:     api.Meta{Name: defaultNamespace, ResourceVersion: "1"},
+	}
+	n.Default()
+	return n
+}
+
+// defaultNamespace is the namespace of what names none.
+const defaultNamespace = "default"
 
 // listOrWatch answers a list, or follows it when asked to.
 func (s *Server) listOrWatch(r *request) response {
@@ -246,22 +272,28 @@ func (s *Server) list(ctx context.Context, r *request, f filter) ([]api.Object, 
 	return out, api.ListMeta{ResourceVersion: revisionText(o.Revision)}, nil
 }
 
-// listStore is Store.List with the built-in profile put in its place,
+// listStore is Store.List with the kind's built-in object put in its place,
 // unless stored is set.
 func (s *Server) listStore(ctx context.Context, k *kindInfo, o store.ListOptions, stored bool) ([]api.Object, api.Revision, error) {
 	objs, rev, err := s.cfg.Store.List(ctx, k.Kind, o)
-	if err != nil || stored || k.Kind != api.KindProfile || o.After.Name >= api.DefaultAllowProfile {
+	made := builtinOf[k.Kind]
+	if err != nil || stored || made == nil {
 		return objs, rev, err
 	}
-	i := sort.Search(len(objs), func(i int) bool { return objs[i].Key().Name >= api.DefaultAllowProfile })
+	b := made()
+	name := b.Key().Name
+	if o.After.Name >= name {
+		return objs, rev, nil
+	}
+	i := sort.Search(len(objs), func(i int) bool { return objs[i].Key().Name >= name })
 	full := o.Limit > 0 && len(objs) == o.Limit
 	if i == len(objs) && full {
 		return objs, rev, nil // it comes on a later page
 	}
-	if i < len(objs) && isBuiltin(objs[i].Key()) {
-		return objs, rev, nil // somebody stored one
+	if i < len(objs) && objs[i].Key() == b.Key() {
+		return objs, rev, nil // it is stored
 	}
-	merged := append(append(append([]api.Object{}, objs[:i]...), builtinProfile()), objs[i:]...)
+	merged := append(append(append([]api.Object{}, objs[:i]...), b), objs[i:]...)
 	if full {
 		merged = merged[:o.Limit]
 	}

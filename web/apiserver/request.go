@@ -30,6 +30,8 @@ type request struct {
 	// asked, after resolve.
 	desc  *kindInfo
 	watch bool
+	// warnings are what the client is to be told besides the answer.
+	warnings []string
 }
 
 // key is what the path names.
@@ -69,6 +71,8 @@ func (s *Server) newRequest(hr *http.Request, rt route) (*request, error) {
 			r.attrs.Plural = v
 		case "name":
 			r.attrs.Name = v
+		case "subresource":
+			r.attrs.Subresource = v
 		}
 	}
 	return r, nil
@@ -149,12 +153,14 @@ func (s *Server) resolve(r *request) error {
 	}
 	item := r.attrs.Name != ""
 	switch {
-	case k.Namespaced && r.attrs.Namespace == "" && (item || r.attrs.Verb == "create"):
+	case r.attrs.Subresource != "" && !k.hasStatus():
+		return notFoundPath(r)
+	case k.Namespaced && r.attrs.Namespace == "" && (item || (r.attrs.Verb == "create" || r.attrs.Verb == "deletecollection")):
 		return failure(http.StatusNotFound, api.ReasonNotFound,
-			"%s is namespaced: use /apis/%s/%s/namespaces/NAMESPACE/%s", k.Plural, k.Group, k.Version, k.Plural)
+			"%s is namespaced: use %s", k.Plural, k.Path("NAMESPACE"))
 	case !k.Namespaced && r.attrs.Namespace != "":
 		return failure(http.StatusNotFound, api.ReasonNotFound,
-			"%s is not namespaced: use /apis/%s/%s/%s", k.Plural, k.Group, k.Version, k.Plural)
+			"%s is not namespaced: use %s", k.Plural, k.Path(""))
 	case r.attrs.Namespace != "" && (!isDNSLabel(r.attrs.Namespace) || len(r.attrs.Namespace) > 63):
 		return failure(http.StatusBadRequest, api.ReasonBadRequest, "namespace %q: want one DNS label of 63 bytes at most", r.attrs.Namespace)
 	}
@@ -187,38 +193,6 @@ func (r *request) mediaType() (string, error) {
 		return "", failure(http.StatusUnsupportedMediaType, api.ReasonMediaType, "Content-Type %q: %v", ct, err)
 	}
 	return typ, nil
-}
-
-// decodeObject reads one object of the path's kind, strictly.
-func decodeObject(r *request) (api.Object, error) {
-	typ, err := r.mediaType()
-	if err != nil {
-		return nil, err
-	}
-	data, err := r.body()
-	if err != nil {
-		return nil, err
-	}
-	switch typ {
-	case "application/json":
-		o, err := api.Decode(data)
-		if err != nil {
-			return nil, invalidDocument(err)
-		}
-		return o, fits(r, o)
-	case "application/yaml", "text/yaml", "application/x-yaml":
-		docs, err := api.DecodeAll(data, "")
-		if err != nil {
-			return nil, invalidDocument(err)
-		}
-		if len(docs) != 1 {
-			return nil, failure(http.StatusBadRequest, api.ReasonBadRequest, "body: %d objects; send one", len(docs))
-		}
-		return docs[0].Object, fits(r, docs[0].Object)
-	default:
-		return nil, failure(http.StatusUnsupportedMediaType, api.ReasonMediaType,
-			"Content-Type %q: send application/json or application/yaml", typ)
-	}
 }
 
 // fits checks that an object is the one that the path names, and fills in

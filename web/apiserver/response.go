@@ -25,6 +25,11 @@ type response struct {
 	warnings []string
 	// stream, if set, writes the body itself, after the header.
 	stream func(ctx context.Context, w http.ResponseWriter)
+	// mediaType is the type of a body that is JSON of a special kind; empty
+	// is application/json.
+	mediaType string
+	// raw, if set, writes header and body itself.
+	raw func(w http.ResponseWriter)
 }
 
 // text is a body that is not JSON.
@@ -35,8 +40,12 @@ func ok(body any) response { return response{code: http.StatusOK, body: body} }
 // answer writes a response.
 func (s *Server) answer(w http.ResponseWriter, r *request, resp response) {
 	h := w.Header()
-	for _, warning := range resp.warnings {
+	for _, warning := range append(r.warnings, resp.warnings...) {
 		h.Add("Warning", "299 - "+strconv.QuoteToASCII(warning))
+	}
+	if resp.raw != nil {
+		resp.raw(w)
+		return
 	}
 	if t, ok := resp.body.(text); ok {
 		h.Set("Content-Type", "text/plain; charset=utf-8")
@@ -45,6 +54,9 @@ func (s *Server) answer(w http.ResponseWriter, r *request, resp response) {
 		return
 	}
 	h.Set("Content-Type", "application/json")
+	if resp.mediaType != "" {
+		h.Set("Content-Type", resp.mediaType)
+	}
 	h.Add("Vary", "Accept")
 	if resp.stream != nil {
 		w.WriteHeader(resp.code)
@@ -133,7 +145,7 @@ func (r *request) what() string {
 	if r.attrs.Plural == "" {
 		return r.URL.Path
 	}
-	w := r.attrs.Plural + "." + r.attrs.Group
+	w := resourceName(r.attrs.Plural, r.attrs.Group)
 	if r.attrs.Name != "" {
 		w += " " + strconv.Quote(r.attrs.Name)
 	}
@@ -142,8 +154,8 @@ func (r *request) what() string {
 
 // details fills in what a Status is about.
 func details(st *api.Status, r *request) *api.Status {
-	if r.attrs.Plural == "" {
-		return st
+	if r.attrs.Plural == "" || st.Code == http.StatusUnprocessableEntity && st.Details == nil {
+		return st // of what is invalid without details, kubectl shows the message
 	}
 	if st.Details == nil {
 		st.Details = &api.StatusDetails{}
@@ -170,7 +182,7 @@ func invalidDocument(err error) *api.Status {
 func invalidObject(r *request, o api.Object, err error) *api.Status {
 	m := o.Metadata()
 	st := failure(http.StatusUnprocessableEntity, api.ReasonInvalid, "%s %q is invalid: %v", r.desc.Kind, m.Name, err)
-	st.Details = &api.StatusDetails{Name: m.Name, Causes: api.Causes(err)}
+	st.Details = &api.StatusDetails{Name: m.Name, Group: r.attrs.Group, Kind: string(r.desc.Kind), Causes: api.Causes(err)}
 	return st
 }
 

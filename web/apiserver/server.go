@@ -62,6 +62,7 @@ type Server struct {
 	adminGID int
 	started  time.Time
 	catalog  catalog
+	openAPI  func() *openAPI
 	feeds    *feeds
 
 	// tiers keeps a tier from being deleted while a policy is put into it;
@@ -111,6 +112,7 @@ func New(cfg Config) *Server {
 		draining: make(chan struct{}),
 	}
 	s.feeds = newFeeds(cfg.Store, cfg.Log, cfg.WatchWindow, cfg.WatchBuffer)
+	s.openAPI = newOpenAPI(s.catalog, cfg.Version)
 	s.router = s.newRouter()
 	return s
 }
@@ -118,7 +120,7 @@ func New(cfg Config) *Server {
 // Limits of the server. A limit that is hit refuses the request; nothing is
 // ever cut off and then used.
 const (
-	maxBody    = 3 << 20
+	maxBody    = 1 << 20
 	maxHeader  = 16 << 10
 	maxURL     = 8 << 10
 	headerTime = 5 * time.Second

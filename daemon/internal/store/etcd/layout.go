@@ -12,11 +12,14 @@ import (
 // slash. The kind is known.
 func Prefix(kind api.Kind) string {
 	d, _ := api.DescriptorOf(kind)
-	root := "/calico"
-	if d.Group == api.GroupRipstop {
-		root = "/ripstop"
+	root, group := "/ripstop", d.Group
+	switch d.Group {
+	case api.GroupCalico:
+		root = "/calico"
+	case api.GroupCore:
+		group = "core"
 	}
-	return root + "/resources/" + d.Version + "/" + d.Group + "/" + d.Plural + "/"
+	return root + "/resources/" + d.Version + "/" + group + "/" + d.Plural + "/"
 }
 
 // Path is the etcd key of a resource. k has passed store.CheckKey.
