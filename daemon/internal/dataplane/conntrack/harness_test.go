@@ -66,7 +66,7 @@ func (l *lane) plan(changes ...intent.Change) {
 // settle takes turns until nothing is left to do.
 func (l *lane) settle() Summary {
 	l.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		again := l.turn()
 		if l.part.pass == nil && len(l.part.noted) == 0 {
@@ -74,7 +74,7 @@ func (l *lane) settle() Summary {
 		}
 		time.Sleep(min(again, time.Millisecond))
 	}
-	l.t.Fatal("the table was not gone through within a minute")
+	l.t.Fatal("the table was not gone through within five minutes")
 	return Summary{}
 }
 
