@@ -265,6 +265,22 @@ func TestPlanner_StrangersAcceptBitMeansNothing(t *testing.T) {
 	}
 }
 
+// TestPlanner_MarkOfAWorkloadLeavesClean: what a wildcard endpoint allows before
+// the rewrite, of what a workload sends to the host.
+func TestPlanner_MarkOfAWorkloadLeavesClean(t *testing.T) {
+	allow := []intent.Rule{{Action: api.Allow}}
+	s := planOf(
+		settingsOf(intent.Settings{EndpointToHost: intent.ToHostAccept}),
+		policyOf("d", &intent.Policy{Tier: "t", PreDNAT: true, Ingress: allow}),
+		profileOf("pr", &intent.Profile{Egress: allow}),
+		endpoint("w", &intent.HostEndpoint{Interface: api.AllInterfaces, PreDNATTiers: []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("d")}}}}),
+		workloadEP("ns/a", &intent.WorkloadEndpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Profiles: []string{"pr"}}),
+	)
+	if v, tr := through(s, ruleset.HookInput, tcp("cali1", "")); v != ruleset.Accepted || tr.Mark != 0 {
+		t.Errorf("packet from a workload: %s with mark %#x, want accepted without", v, tr.Mark)
+	}
+}
+
 // TestPlanner_WildcardHasNoUntrackedPolicy, whoever says that it has.
 func TestPlanner_WildcardHasNoUntrackedPolicy(t *testing.T) {
 	deny := []intent.Rule{{Action: api.Deny}}
