@@ -220,6 +220,12 @@ func (ep *workload) read(k api.Key) {
 			fault(effectWithout, "spec.mac: %q is not a link address", spec.MAC)
 		}
 	}
+	if spec.QoSControls != nil {
+		fault("nothing is limited or marked", "spec.qosControls: quality of service is not supported yet")
+	}
+	if len(spec.IPNATs) > 0 {
+		fault("no address is rewritten", "spec.ipNATs: floating addresses are not supported yet")
+	}
 	switch {
 	case v.Interface == "" || v.Interface == "lo" || v.Interface == api.AllInterfaces:
 		fault(effectUnguarded, "spec.interfaceName: %q is no interface of a workload", v.Interface)

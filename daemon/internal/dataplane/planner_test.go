@@ -264,3 +264,80 @@ func TestPlanner_StrangersAcceptBitMeansNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanner_MarkOfAWorkloadLeavesClean: what a wildcard endpoint allows before
+// the rewrite, of what a workload sends to the host.
+func TestPlanner_MarkOfAWorkloadLeavesClean(t *testing.T) {
+	allow := []intent.Rule{{Action: api.Allow}}
+	s := planOf(
+		settingsOf(intent.Settings{EndpointToHost: intent.ToHostAccept}),
+		policyOf("d", &intent.Policy{Tier: "t", PreDNAT: true, Ingress: allow}),
+		profileOf("pr", &intent.Profile{Egress: allow}),
+		endpoint("w", &intent.HostEndpoint{Interface: api.AllInterfaces, PreDNATTiers: []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("d")}}}}),
+		workloadEP("ns/a", &intent.WorkloadEndpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Profiles: []string{"pr"}}),
+	)
+	if v, tr := through(s, ruleset.HookInput, tcp("cali1", "")); v != ruleset.Accepted || tr.Mark != 0 {
+		t.Errorf("packet from a workload: %s with mark %#x, want accepted without", v, tr.Mark)
+	}
+}
+
+// TestPlanner_WildcardHasNoUntrackedPolicy, whoever says that it has.
+func TestPlanner_WildcardHasNoUntrackedPolicy(t *testing.T) {
+	deny := []intent.Rule{{Action: api.Deny}}
+	s := planOf(
+		policyOf("u", &intent.Policy{Tier: "t", Untracked: true, Ingress: deny, Egress: deny}),
+		profileOf("pr", &intent.Profile{Ingress: []intent.Rule{{Action: api.Allow}}, Egress: []intent.Rule{{Action: api.Allow}}}),
+		endpoint("w", &intent.HostEndpoint{
+			Interface: api.AllInterfaces, Profiles: []string{"pr"},
+			UntrackedTiers: []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("u")}, Egress: []api.Key{gnp("u")}}},
+		}),
+	)
+	if v, tr := through(s, ruleset.HookInput, tcp("eth0", "")); v != ruleset.Accepted {
+		t.Errorf("packet in: %s by %q, want accepted", v, tr.Comment)
+	}
+	if v, tr := s.Eval(ruleset.HookOutput, tcp("", "eth0")); v != ruleset.Accepted {
+		t.Errorf("packet out: %s by %q, want accepted", v, tr.Comment)
+	}
+}
+
+// TestPlanner_AnswersOfFailsafesAreThePeers: before connection tracking a
+// failsafe's answer is known by its port and, if the failsafe has a net, by
+// the peer in it, who is the source of what comes in.
+func TestPlanner_AnswersOfFailsafesAreThePeers(t *testing.T) {
+	deny := []intent.Rule{{Action: api.Deny}}
+	tiers := []intent.Tier{{Name: "t", Ingress: []api.Key{gnp("u")}, Egress: []api.Key{gnp("u")}}}
+	peers := netip.MustParsePrefix("10.0.0.2/32")
+	s := planOf(
+		settingsOf(intent.Settings{
+			FailsafeInbound:  []intent.Failsafe{{Protocol: 6, Port: 22, Net: peers}},
+			FailsafeOutbound: []intent.Failsafe{{Protocol: 6, Port: 443, Net: peers}},
+		}),
+		policyOf("u", &intent.Policy{Tier: "t", Untracked: true, Ingress: deny, Egress: deny}),
+		endpoint("h", &intent.HostEndpoint{Interface: "eth0", UntrackedTiers: tiers}),
+	)
+	for _, c := range []struct {
+		src, dst     string
+		sport, dport uint16
+		want         bool // before connection tracking
+	}{
+		{"10.0.0.2", "10.0.0.1", 1000, 22, true},
+		{"10.0.0.3", "10.0.0.1", 1000, 22, false},
+		{"10.0.0.2", "10.0.0.1", 443, 1000, true},
+		{"10.0.0.3", "10.0.0.2", 443, 1000, false},
+		{"10.0.0.2", "10.0.0.1", 22, 1000, false},
+	} {
+		for _, way := range []ruleset.Hook{ruleset.HookPrerouting, ruleset.HookOutput} {
+			p := tcp("eth0", "")
+			p.Src, p.Dst, p.SrcPort, p.DstPort = netip.MustParseAddr(c.src), netip.MustParseAddr(c.dst), c.sport, c.dport
+			if way == ruleset.HookOutput { // the same with the sides and the ports of the two failsafes changed
+				p = tcp("", "eth0")
+				swap := map[uint16]uint16{22: 443, 443: 22, 1000: 1000}
+				p.Src, p.Dst, p.SrcPort, p.DstPort = netip.MustParseAddr(c.dst), netip.MustParseAddr(c.src), swap[c.sport], swap[c.dport]
+				p.State = ruleset.CtEstablished // so that only the untracked policy can object
+			}
+			if v, tr := s.Eval(way, p); (v == ruleset.Accepted) != c.want {
+				t.Errorf("%s: %s:%d to %s:%d: %s by %q, want passes=%v", way, p.Src, p.SrcPort, p.Dst, p.DstPort, v, tr.Comment, c.want)
+			}
+		}
+	}
+}

@@ -198,9 +198,9 @@ func TestNetnsScenario_OurMarksLeaveClean(t *testing.T) {
 		s.nft("table inet strangers {\n" +
 			"chain before { type filter hook prerouting priority -310;\nmeta mark set 0xffffffff\n}\n" +
 			"chain sent { type filter hook output priority -310;\nmeta mark set 0xffffffff\n}\n" +
-			"chain in { type filter hook input priority 10;\nmeta mark & 0x30000 != 0x20000 drop\n}\n" +
-			"chain out { type filter hook output priority 10;\nmeta mark & 0x30000 != 0x20000 drop\n}\n" +
-			"chain through { type filter hook forward priority 10;\nmeta mark & 0x30000 != 0x20000 drop\n}\n}\n")
+			"chain in { type filter hook input priority 10;\nmeta mark & 0x10000 != 0 drop\n}\n" +
+			"chain out { type filter hook output priority 10;\nmeta mark & 0x10000 != 0 drop\n}\n" +
+			"chain through { type filter hook forward priority 10;\nmeta mark & 0x10000 != 0 drop\n}\n}\n")
 		s.show(text(tierDefault + hEth0 + hep("g", "eth1", "") +
 			gnp("u", onHosts+"doNotTrack: true, applyOnForward: true, ingress: [{action: Allow, protocol: UDP, destination: {ports: [80]}}], egress: [{action: Allow, protocol: UDP, destination: {ports: [80]}}]") +
 			gnp("d", onHosts+"preDNAT: true, applyOnForward: true, types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]") +
