@@ -106,8 +106,9 @@ func TestNetnsYield(t *testing.T) {
 			yield(verb(ruleset.Accept, 6)), yield(verb(ruleset.Accept, 0)),
 		}}
 		f.Want(filtertest.ChainID("one"), one)
+		f.Want(filtertest.ChainID("none"), &ruleset.Chain{})
 		two := &ruleset.Chain{Hook: ruleset.HookInput, Priority: 1, Rules: []ruleset.Rule{
-			verb(ruleset.Drop, 4), verb(ruleset.Accept, 6), verb(ruleset.Accept, 7), yield(verb(ruleset.Accept, 0)),
+			{Action: ruleset.Action{Verb: ruleset.Jump, Target: "none"}}, verb(ruleset.Drop, 4), verb(ruleset.Accept, 6), verb(ruleset.Accept, 7), yield(verb(ruleset.Accept, 0)),
 		}}
 		f.Want(filtertest.ChainID("two"), two)
 		reconcile(t, f)
@@ -180,13 +181,15 @@ func TestNetnsMarks(t *testing.T) {
 // change is not taken for somebody else's.
 func TestNetnsFewPrograms(t *testing.T) {
 	eachVariant(t, func(t *testing.T, name string, v iptables.Variant) {
-		ns := netnstest.New(t)
+		inj := netnstest.NewInjector(t, netnstest.InjectorConfig{})
+		ns := inj.NS
 		run := &counting{Runner: inNS{ns}}
 		cfg := config(v)
 		cfg.Run = run
 		f := open(t, ns, cfg)
 		filtertest.WantAll(f, filtertest.DriftState())
 		reconcile(t, f)
+		openPorts(inj, 80, 81) // counters are no change
 		check := func(what string, want ...string) {
 			t.Helper()
 			run.ran = nil
@@ -204,6 +207,57 @@ func TestNetnsFewPrograms(t *testing.T) {
 		check("nothing new")
 		f.Resync()
 		check("asked to read again", "iptables-"+name+"-save", "ip6tables-"+name+"-save")
+	})
+}
+
+// TestNetnsRulesAndSetsTogether: rules and the sets that they use change in one
+// step: no packet meets the old rules with the new members, or the other way
+// round.
+func TestNetnsRulesAndSetsTogether(t *testing.T) {
+	eachVariant(t, func(t *testing.T, name string, v iptables.Variant) {
+		inj := netnstest.NewInjector(t, netnstest.InjectorConfig{})
+		f := open(t, inj.NS, config(v))
+		f.Want(filtertest.SetID("s"), &ruleset.Set{Family: ruleset.IPv4, Type: ruleset.TypeNet})
+		members := []ruleset.ID{filtertest.MemberID("s", "10.1.0.2/32"), filtertest.MemberID("s", "10.1.0.3/32")}
+		show := func(i int) { // 10.1.0.2 to port 1, or 10.1.0.3 to port 2
+			rule := verb(ruleset.Accept, uint16(1+i))
+			rule.Match.Family, rule.Match.SrcSets = ruleset.IPv4, []string{"s"}
+			f.Want(filtertest.ChainID("in"), &ruleset.Chain{Hook: ruleset.HookInput, Rules: []ruleset.Rule{rule, verb(ruleset.Drop, 0)}})
+			f.Want(members[i], ruleset.Member{})
+			f.Unwant(members[1-i])
+		}
+		show(0)
+		reconcile(t, f)
+		done := make(chan error, 1)
+		go func() {
+			for i := range 60 {
+				show((i + 1) % 2)
+				if _, err := f.Reconcile(t.Context()); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+		wrong, packets := 0, 0
+		for {
+			for i, port := range []uint16{2, 1} { // never both
+				p := tcp(port)
+				p.Src = netip.AddrFrom4([4]byte{10, 1, 0, byte(2 + i)})
+				packets++
+				if inj.In("rstun0", p) {
+					wrong++
+				}
+			}
+			select {
+			case err := <-done:
+				if err != nil || wrong > 0 {
+					t.Errorf("%v; %d of %d packets wrongly admitted", err, wrong, packets)
+				}
+				return
+			default:
+			}
+		}
 	})
 }
 
