@@ -71,6 +71,7 @@ type Suite struct {
 // Run runs the whole contract.
 func (s Suite) Run(t *testing.T) {
 	t.Run("RandomStates", s.randomStates)
+	t.Run("RandomVerdicts", s.randomVerdicts)
 	t.Run("OrderOfWishes", s.order)
 	t.Run("Hooks", s.hooks)
 	t.Run("Conntrack", s.conntrack)
@@ -177,6 +178,12 @@ func all(s *ruleset.State) (ids []ruleset.ID, objects []ruleset.Object) {
 	for name, m := range s.Entries {
 		for iface, e := range m {
 			add(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: iface}, e)
+		}
+	}
+	for name, m := range s.Verdicts {
+		add(ruleset.ID{Kind: ruleset.KindVerdicts, Name: name}, m.Def)
+		for k, r := range m.Of {
+			add(ruleset.ID{Kind: ruleset.KindVerdict, Name: name, Elem: ruleset.Element{Net: k.Net}, Range: k.Range}, r)
 		}
 	}
 	return ids, objects
