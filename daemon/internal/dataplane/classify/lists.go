@@ -113,11 +113,12 @@ func (p *Program) chainFor(steps []step) (string, error) {
 	}
 	sum := sha256.Sum256([]byte(c.String()))
 	name := fmt.Sprintf("%s//l/%s", p.in.Base, hex.EncodeToString(sum[:8]))
-	if !p.lists[name] {
+	p.made[name] = true
+	if p.store.chains[name] == nil {
 		if len(p.lists) >= p.limits.Lists {
 			return "", fmt.Errorf("more than %d lists of rules: %w", p.limits.Lists, ErrTooLarge)
 		}
-		p.lists[name] = true
+		p.lists[name] = 0
 		p.store.chain(name, c)
 	}
 	return name, nil

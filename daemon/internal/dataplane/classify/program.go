@@ -15,8 +15,9 @@ import (
 type Program struct {
 	in     Input
 	limits Limits
-	spaces []*space // IPv4, IPv6
-	lists  map[string]bool
+	spaces []*space        // IPv4, IPv6
+	lists  map[string]int  // how many classes use it
+	made   map[string]bool // lists that the class being compiled uses
 	work   int
 	// entries is how many elements the maps of classes have.
 	entries int
@@ -37,7 +38,7 @@ type verdicts struct {
 
 // Compile compiles rules. Nothing is passed on before Replace.
 func Compile(in Input, limits Limits) (*Program, error) {
-	p := &Program{in: in, limits: limits, lists: map[string]bool{},
+	p := &Program{in: in, limits: limits, lists: map[string]int{}, made: map[string]bool{},
 		store: store{chains: map[string]*ruleset.Chain{}, maps: map[string]*verdicts{}}}
 	for _, f := range []ruleset.Family{ruleset.IPv4, ruleset.IPv6} {
 		s := p.newSpace(f)
@@ -95,6 +96,15 @@ func (p *Program) Member(set string, n netip.Prefix, in bool) error {
 		}
 	}
 	return nil
+}
+
+// keep notes that a class uses the lists that were made for it.
+func (p *Program) keep(c *class) {
+	for name := range p.made {
+		p.lists[name]++
+		c.lists = append(c.lists, name)
+	}
+	clear(p.made)
 }
 
 // Replace tells out the difference between old, which it has, and p; old may

@@ -46,6 +46,7 @@ type class struct {
 	verdict map[*plane][]string // what differs from the parent, by column; empty: nothing
 	chains  []string
 	maps    []string
+	lists   []string
 }
 
 func (c *class) holds(a int32) bool {
@@ -135,6 +136,7 @@ func (s *space) build() error {
 			}
 		}
 	}
+	s.program.keep(s.root)
 	st := &s.program.store
 	st.newMap(s.singles(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
 	st.newMap(s.wides(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
@@ -320,6 +322,7 @@ func (s *space) class(parent *class, atoms []int32) (*class, error) {
 	if err := s.compile(c); err != nil {
 		return nil, err
 	}
+	s.program.keep(c)
 	parent.uses++
 	s.classes[c.key] = c
 	return c, nil
@@ -338,6 +341,12 @@ func (s *space) drop(c *class) {
 		}
 		for _, chain := range c.chains {
 			s.program.store.chain(chain, nil)
+		}
+		for _, name := range c.lists {
+			if s.program.lists[name]--; s.program.lists[name] == 0 {
+				delete(s.program.lists, name)
+				s.program.store.chain(name, nil)
+			}
 		}
 		c = c.parent
 	}
