@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
@@ -45,6 +46,8 @@ type backend struct {
 	own    uint32          // the netlink port by which it changes them; 0: others do it for it
 	// describe puts what it is and has on the status.
 	describe func(*api.DataplaneStatus)
+	// planner makes the planner whose plan suits it.
+	planner func(dataplane.Out) *dataplane.Planner
 	// settle applies what concerns it alone.
 	settle func(*intent.Settings)
 	// retire removes what another packet filter of ours has left.
@@ -92,7 +95,7 @@ func openNFTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 		return nil, err
 	}
 	return &backend{
-		filter: f, own: f.Port(), tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: cfg.Table}},
+		filter: f, planner: dataplane.NewCompilingPlanner, own: f.Port(), tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: cfg.Table}},
 		describe: func(d *api.DataplaneStatus) {
 			s := f.Summary()
 			d.Backend, d.Why, d.OwnerFlag = f.Name(), why, s.Owner
@@ -127,7 +130,7 @@ func openIPTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 	}
 	variant, version, reason := f.Variant()
 	b := &backend{
-		filter: f,
+		filter: f, planner: dataplane.NewPlanner, // it has no verdict maps
 		describe: func(d *api.DataplaneStatus) {
 			s := f.Summary()
 			d.Backend, d.OwnerFlag = f.Name(), false

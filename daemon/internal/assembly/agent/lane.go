@@ -78,7 +78,7 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 		return nil, err
 	}
 	next := &succession{backend: l.filter}
-	l.planner = dataplane.NewPlanner(l.stage)
+	l.planner = l.filter.planner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
 		// The rules first, then the flows that they no longer allow, then what
 		// leads to workloads.
