@@ -189,11 +189,6 @@ func (p *Planner) compile(owner string, u *unit) {
 	c := p.compiler
 	rules, ends := p.flat(owner, u)
 	now := &program{key: u.key, rules: len(rules)}
-	var old *classify.Program
-	if was := c.programs[owner]; was != nil {
-		old = was.p
-	}
-	c.programs[owner] = now
 	now.p, now.why = classify.Compile(classify.Input{
 		Base: owner, Egress: u.pl.direction == api.Egress, Rules: rules,
 		Members: func(set string) map[ruleset.Element]struct{} {
@@ -210,6 +205,11 @@ func (p *Planner) compile(owner string, u *unit) {
 			}
 		})
 	}
+	var old *classify.Program
+	if was := c.programs[owner]; was != nil {
+		old = was.p
+	}
+	c.programs[owner] = now
 	if now.why != nil {
 		now.p = nil
 		if old != nil {

@@ -28,7 +28,8 @@ func testPicture() []intent.Change {
 		{Key: intent.Key{Kind: intent.KindSettings}, Value: &intent.Settings{}},
 		{Key: intent.Key{Kind: intent.KindSet, Name: "s"}, Value: &intent.Set{Type: intent.Nets}},
 		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("10.0.0.0/8")}}, Value: intent.IsMember{}},
-		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: api.AllInterfaces}},
+		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: api.AllInterfaces, Profiles: []string{"p"}}},
+		{Key: intent.Key{Kind: intent.KindProfile, Name: "p"}, Value: &intent.Profile{Ingress: []intent.Rule{{Action: api.Allow, Source: intent.Entity{Set: "s"}}}}},
 	}
 }
 
@@ -146,7 +147,7 @@ func TestNetnsLane_HalfAPlanReachesNobody(t *testing.T) {
 	l.picture([]intent.Change{
 		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("192.168.0.0/16")}}, Value: intent.IsMember{}},
 		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{
-			Interface: api.AllInterfaces, Tiers: []intent.Tier{{Name: "default", Ingress: []api.Key{bad}}}}},
+			Interface: api.AllInterfaces, Profiles: []string{"p"}, Tiers: []intent.Tier{{Name: "default", DefaultPass: true, Ingress: []api.Key{bad}}}}},
 		policy("NoSuchAction"), // the planner takes that for a broken promise
 	}, 8)
 	turn()

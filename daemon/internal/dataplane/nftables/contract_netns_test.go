@@ -65,6 +65,7 @@ func suite() filtertest.Suite {
  add table ip ripstop
  add chain ip ripstop rs-in { type filter hook input priority 0; }
  add rule ip ripstop rs-in tcp dport 9 accept'`,
+		Verdicts:    true,
 		Dump:        `nft -a list ruleset`,
 		ForeignDump: `nft -a list table inet other; nft -a list table ip ripstop`,
 	}
