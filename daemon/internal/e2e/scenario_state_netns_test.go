@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
