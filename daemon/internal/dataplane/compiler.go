@@ -30,7 +30,9 @@ type compiler struct {
 	// compiled.
 	oneByOne        map[api.Key]bool
 	profileOneByOne map[string]bool
-	ruleChains      map[string][]string // of a policy's or profile's chain
+	// flattened are the rules of a policy or profile in one rendering, by
+	// the name of its chain.
+	flattened map[string][]classify.Rule
 
 	sets    map[string]*keptSet // by the ruleset's name
 	refs    map[string]int      // how many matches of chains ask for a set
@@ -70,7 +72,7 @@ func NewCompilingPlanner(out Out) *Planner {
 	p := NewPlanner(out)
 	p.compiler = &compiler{
 		limits: classify.DefaultLimits, units: map[string]*unit{}, dirty: map[string]bool{}, programs: map[string]*program{},
-		oneByOne: map[api.Key]bool{}, profileOneByOne: map[string]bool{}, ruleChains: map[string][]string{},
+		oneByOne: map[api.Key]bool{}, profileOneByOne: map[string]bool{}, flattened: map[string][]classify.Rule{},
 		sets: map[string]*keptSet{}, refs: map[string]int{}, asked: map[string][]string{}, moved: map[string]bool{},
 	}
 	return p
@@ -134,6 +136,19 @@ func (p *Planner) markUnits() {
 // planPrograms compiles what has changed, and plans the endpoints' chains.
 func (p *Planner) planPrograms() {
 	c := p.compiler
+	for k := range p.dirtyPolicies {
+		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
+			for _, v := range everyVariant {
+				delete(c.flattened, policyChain(k, d, v))
+			}
+		}
+	}
+	for name := range p.dirtyProfiles {
+		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
+			delete(c.flattened, profileChain(name, d))
+			delete(c.flattened, profileChain(name, d)+natSuffix)
+		}
+	}
 	if c.sizesOf != p.settings.MaxSetSize {
 		c.sizesOf = p.settings.MaxSetSize
 		for chain := range c.units {
@@ -189,6 +204,10 @@ func (p *Planner) compile(owner string, u *unit) {
 	c := p.compiler
 	rules, ends := p.flat(owner, u)
 	now := &program{key: u.key, rules: len(rules)}
+	var old *classify.Program
+	if was := c.programs[owner]; was != nil {
+		old = was.p
+	}
 	now.p, now.why = classify.Compile(classify.Input{
 		Base: owner, Egress: u.pl.direction == api.Egress, Rules: rules,
 		Members: func(set string) map[ruleset.Element]struct{} {
@@ -197,17 +216,13 @@ func (p *Planner) compile(owner string, u *unit) {
 			}
 			return nil
 		},
-	}, c.limits)
+	}, c.limits, old)
 	if now.why == nil {
 		now.p.Sets(func(set string) {
 			if s := c.sets[set]; s != nil && c.tooLarge(p, s) {
 				now.why = fmt.Errorf("set %s has more members than allowed: %w", set, classify.ErrTooLarge)
 			}
 		})
-	}
-	var old *classify.Program
-	if was := c.programs[owner]; was != nil {
-		old = was.p
 	}
 	c.programs[owner] = now
 	if now.why != nil {
@@ -254,7 +269,7 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 	end := func(name string, r ruleset.Rule) {
 		name = owner + "//d/" + name
 		ends[name] = &ruleset.Chain{Rules: one(r)}
-		rules = append(rules, classify.Rule{Chain: name, Ends: true})
+		rules = append(rules, classify.Rule{Match: &ruleset.Match{}, Chain: name, Ends: true})
 	}
 	tiers := u.s.tiers(u.pl.stage)
 	for i := range tiers {
@@ -303,22 +318,41 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 	return rules, ends
 }
 
-// passLater marks a Pass until it is known where that leads.
-const passLater = -1
+// goOn marks a Log, passLater a Pass, until it is known where they lead.
+const (
+	goOn      = -2
+	passLater = -1
+)
 
 // flatten appends the rules of a policy or profile, whose chain, if it had
 // one, would be called so.
 func (p *Planner) flatten(out []classify.Rule, chain string, list []intent.Rule) []classify.Rule {
+	rules, ok := p.compiler.flattened[chain]
+	if !ok {
+		rules = flattenRules(chain, list)
+		p.compiler.flattened[chain] = rules
+	}
+	first := len(out)
+	out = append(out, rules...)
+	for i := first; i < len(out); i++ {
+		if out[i].Next == goOn {
+			out[i].Next = i + 1
+		}
+	}
+	return out
+}
+
+func flattenRules(chain string, list []intent.Rule) (out []classify.Rule) {
 	for i := range list {
 		r := &list[i]
 		if r.Never {
 			continue
 		}
 		for _, m := range matches(r) {
-			f := classify.Rule{Match: m, Chain: ruleChain(chain, r.Index), Ends: true}
+			f := classify.Rule{Match: &m, Chain: ruleChain(chain, r.Index), Ends: true}
 			switch r.Action {
 			case api.Log:
-				f.Ends, f.Next = false, len(out)+1
+				f.Ends, f.Next = false, goOn
 			case api.Pass:
 				f.Ends, f.Next = false, passLater
 			case api.Allow, api.Deny:

@@ -31,7 +31,7 @@ import (
 
 // Rule is one rule, in order.
 type Rule struct {
-	Match ruleset.Match
+	Match *ruleset.Match
 	// Chain is where the rule is counted and done. If it Ends, packets go
 	// there for good; if not (Log, Pass), they come back and go on with the
 	// rule Next.

@@ -67,9 +67,9 @@ func some[T any](r *rand.Rand, from []T) []T {
 	return out
 }
 
-func (r random) match() ruleset.Match {
+func (r random) match() *ruleset.Match {
 	one := func(n int) bool { return r.IntN(n) == 0 }
-	m := ruleset.Match{Family: pick(r.Rand, ruleset.AnyFamily, ruleset.IPv4, ruleset.IPv4, ruleset.IPv6)}
+	m := &ruleset.Match{Family: pick(r.Rand, ruleset.AnyFamily, ruleset.IPv4, ruleset.IPv4, ruleset.IPv6)}
 	switch r.IntN(6) {
 	case 0, 1, 2:
 		m.Protocol = pick[uint8](r.Rand, 6, 17, 6, 132)
@@ -116,7 +116,7 @@ func (r random) rules(n int) []Rule {
 		}
 		out = append(out, x)
 	}
-	return append(out, Rule{Chain: fmt.Sprint("r", n), Ends: true})
+	return append(out, Rule{Match: &ruleset.Match{}, Chain: fmt.Sprint("r", n), Ends: true})
 }
 
 func (r random) member() (string, netip.Prefix) {
@@ -164,7 +164,7 @@ func (r random) world(rules []Rule) *ruleset.State {
 func oneByOne(s *ruleset.State, rules []Rule, p ruleset.Packet) []string {
 	var out []string
 	for i := 0; ; {
-		s.Want(ruleset.ID{Kind: ruleset.KindChain, Name: "test"}, &ruleset.Chain{Hook: ruleset.HookForward, Rules: []ruleset.Rule{{Match: rules[i].Match, Action: ruleset.Action{Verb: ruleset.Drop}}}})
+		s.Want(ruleset.ID{Kind: ruleset.KindChain, Name: "test"}, &ruleset.Chain{Hook: ruleset.HookForward, Rules: []ruleset.Rule{{Match: *rules[i].Match, Action: ruleset.Action{Verb: ruleset.Drop}}}})
 		v, _ := s.Eval(ruleset.HookForward, p)
 		s.Unwant(ruleset.ID{Kind: ruleset.KindChain, Name: "test"})
 		switch {
@@ -231,7 +231,7 @@ func TestCompile_SaysWhatTheRulesSay(t *testing.T) {
 		out := ruleset.NewState()
 		for range 3 {
 			rules := r.rules(1 + r.IntN(10))
-			p, err := Compile(r.input(rules, egress), DefaultLimits)
+			p, err := Compile(r.input(rules, egress), DefaultLimits, old)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -251,7 +251,7 @@ func TestCompile_SaysWhatTheRulesSay(t *testing.T) {
 					if !slices.Equal(want, got) {
 						text := ""
 						for i := range rules {
-							text += fmt.Sprintf("%s: %s ends=%v next=%d\n", rules[i].Chain, (&ruleset.Rule{Match: rules[i].Match, Action: ruleset.Action{Verb: ruleset.Accept}}).String(), rules[i].Ends, rules[i].Next)
+							text += fmt.Sprintf("%s: %s ends=%v next=%d\n", rules[i].Chain, (&ruleset.Rule{Match: *rules[i].Match, Action: ruleset.Action{Verb: ruleset.Accept}}).String(), rules[i].Ends, rules[i].Next)
 						}
 						t.Fatalf("%+v egress=%v: rules say %q, program %q\n%s\nmembers %v\n%s", pk, egress, want, got, text, r.members, out)
 					}
@@ -279,7 +279,7 @@ func TestProgram_MembersInAnyOrderMakeTheSameClasses(t *testing.T) {
 	for range 300 {
 		r.members = map[string]map[ruleset.Element]struct{}{}
 		rules := r.rules(8)
-		kept, err := Compile(r.input(rules, false), DefaultLimits)
+		kept, err := Compile(r.input(rules, false), DefaultLimits, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -291,7 +291,7 @@ func TestProgram_MembersInAnyOrderMakeTheSameClasses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		fresh, err := Compile(r.input(rules, false), DefaultLimits)
+		fresh, err := Compile(r.input(rules, false), DefaultLimits, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -316,7 +316,7 @@ func TestCompile_RefusesWhatIsTooLarge(t *testing.T) {
 		cut(&l)
 		var err error
 		for range 50 { // some random rules need little
-			if _, err = Compile(r.input(r.rules(40), false), l); err != nil {
+			if _, err = Compile(r.input(r.rules(40), false), l, nil); err != nil {
 				break
 			}
 		}

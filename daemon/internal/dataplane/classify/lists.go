@@ -13,7 +13,7 @@ import (
 // rule is a Rule as a space sees it.
 type rule struct {
 	*Rule
-	match ruleset.Match
+	protocol, notProtocol uint8
 	// peer is what must hold of the peer.
 	peer            []condition
 	ports, notPorts []ruleset.PortRange
@@ -126,8 +126,8 @@ func (p *Program) chainFor(steps []step) (string, error) {
 
 // split takes the peer and the ports out of a match.
 func (s *space) split(r *Rule) rule {
-	m := r.Match
-	out := rule{Rule: r, match: r.Match, ports: m.DstPorts, notPorts: m.NotDstPorts}
+	m := *r.Match
+	out := rule{Rule: r, protocol: m.Protocol, notProtocol: m.NotProtocol, ports: m.DstPorts, notPorts: m.NotDstPorts}
 	nets, notNets, sets, notSets := &m.Src, &m.NotSrc, &m.SrcSets, &m.NotSrcSets
 	if s.program.in.Egress {
 		nets, notNets, sets, notSets = &m.Dst, &m.NotDst, &m.DstSets, &m.NotDstSets
@@ -149,12 +149,18 @@ func (s *space) split(r *Rule) rule {
 	bare := m
 	bare.Family, bare.Protocol, bare.NotProtocol = 0, 0, 0
 	if !isZero(&bare) {
-		out.rest = &m
+		rest := m
+		out.rest = &rest
 	}
 	return out
 }
 
 func isZero(m *ruleset.Match) bool {
-	r := ruleset.Rule{Match: *m, Action: ruleset.Action{Verb: ruleset.Accept}}
-	return r.String() == "accept"
+	return m.InInterface == "" && m.OutInterface == "" && m.InPrefix == "" && m.OutPrefix == "" && !m.FromHost &&
+		m.CtState == 0 && !m.DNATed && !m.NotDNATed && m.Mark == 0 && m.MarkMask == 0 &&
+		m.Family == 0 && m.Protocol == 0 && m.NotProtocol == 0 && m.ICMP == nil && m.NotICMP == nil && !m.HopLimit255 &&
+		len(m.Src)+len(m.NotSrc)+len(m.Dst)+len(m.NotDst) == 0 &&
+		len(m.SrcSets)+len(m.NotSrcSets)+len(m.DstSets)+len(m.NotDstSets) == 0 &&
+		len(m.SrcPorts)+len(m.NotSrcPorts)+len(m.DstPorts)+len(m.NotDstPorts) == 0 &&
+		len(m.SrcPortSets)+len(m.NotSrcPortSets)+len(m.DstPortSets)+len(m.NotDstPortSets) == 0
 }

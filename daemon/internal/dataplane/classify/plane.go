@@ -121,11 +121,10 @@ func otherPlane(rules []rule) *plane {
 	p := &plane{isWide: map[int32]bool{}, colsOf: map[int32][]int32{}}
 	named := map[uint8]bool{}
 	for i := range rules {
-		m := &rules[i].match
 		if rules[i].never {
 			continue
 		}
-		for _, proto := range []uint8{m.Protocol, m.NotProtocol} {
+		for _, proto := range []uint8{rules[i].protocol, rules[i].notProtocol} {
 			if proto != 0 {
 				named[proto] = true
 			}
@@ -141,12 +140,12 @@ func otherPlane(rules []rule) *plane {
 		r := &rules[i]
 		switch {
 		case r.never || len(r.ports)+len(r.notPorts) > 0:
-		case r.match.Protocol == 0:
+		case r.protocol == 0:
 			p.wide = append(p.wide, int32(i))
 			p.isWide[int32(i)] = true
 		default:
 			for c := range p.cols {
-				if p.cols[c].proto == r.match.Protocol {
+				if p.cols[c].proto == r.protocol {
 					p.cols[c].rules = append(p.cols[c].rules, int32(i))
 					p.colsOf[int32(i)] = append(p.colsOf[int32(i)], int32(c))
 				}
@@ -158,7 +157,7 @@ func otherPlane(rules []rule) *plane {
 
 // concerns reports whether a rule can match packets of a protocol.
 func (r *rule) concerns(proto uint8) bool {
-	return !r.never && (r.match.Protocol == 0 || r.match.Protocol == proto) && r.match.NotProtocol != proto
+	return !r.never && (r.protocol == 0 || r.protocol == proto) && r.notProtocol != proto
 }
 
 func (r *rule) portMatches(port uint16) bool {
@@ -169,7 +168,7 @@ func (r *rule) portMatches(port uint16) bool {
 // inColumn reports whether a wide rule concerns a column.
 func (p *plane) inColumn(r *rule, c *column) bool {
 	if p.proto == 0 {
-		return c.proto == 0 || r.match.NotProtocol != c.proto
+		return c.proto == 0 || r.notProtocol != c.proto
 	}
 	return r.portMatches(c.ranges[0].Min)
 }

@@ -36,12 +36,17 @@ type verdicts struct {
 	of  map[ruleset.VerdictKey]string
 }
 
-// Compile compiles rules. Nothing is passed on before Replace.
-func Compile(in Input, limits Limits) (*Program, error) {
+// Compile compiles rules. Nothing is passed on before Replace. What old, which
+// may be nil, knows of peers is taken over; old is then good for nothing but
+// Replace and Remove.
+func Compile(in Input, limits Limits, old *Program) (*Program, error) {
 	p := &Program{in: in, limits: limits, lists: map[string]int{}, made: map[string]bool{},
 		store: store{chains: map[string]*ruleset.Chain{}, maps: map[string]*verdicts{}}}
-	for _, f := range []ruleset.Family{ruleset.IPv4, ruleset.IPv6} {
+	for i, f := range []ruleset.Family{ruleset.IPv4, ruleset.IPv6} {
 		s := p.newSpace(f)
+		if old != nil && old.in.Base == in.Base && old.in.Egress == in.Egress {
+			s.adopt(old.spaces[i])
+		}
 		p.spaces = append(p.spaces, s)
 		if err := s.build(); err != nil {
 			return nil, err
@@ -79,8 +84,10 @@ func (p *Program) Stats() Stats {
 // Sets calls visit with each set whose members make classes.
 func (p *Program) Sets(visit func(set string)) {
 	for _, s := range p.spaces {
-		for name := range s.atomOf {
-			visit(name)
+		for name, a := range s.atomOf {
+			if len(s.rulesOf[a]) > 0 {
+				visit(name)
+			}
 		}
 	}
 }
@@ -123,6 +130,9 @@ func (p *Program) Replace(old *Program, out Out) {
 	}
 	for name, m := range p.store.maps {
 		o := was.maps[name]
+		if o == m {
+			continue
+		}
 		if o == nil || *o.def != *m.def {
 			out.Want(ruleset.ID{Kind: ruleset.KindVerdicts, Name: name}, m.def)
 		}

@@ -18,99 +18,101 @@ var allPorts = []ruleset.PortRange{{Min: 0, Max: 1<<16 - 1}}
 // compile works out what is different for a class from the class around it,
 // and makes its chain.
 func (s *space) compile(c *class) error {
-	c.verdict = map[*plane][]string{}
+	c.says, c.chains, c.maps, c.lists = map[*plane]saying{}, nil, nil, nil
 	differ := s.differing(c)
-	whole := map[*plane]string{} // planes in which the class has its own default
 	same := true
 	for _, pl := range s.planes {
 		cols, all := pl.touched(differ)
-		if len(cols) == 0 && !all {
-			continue
-		}
-		v := make([]string, len(pl.cols))
-		decide := func(i int32) error {
-			to, err := s.decide(c, pl, &pl.cols[i], 0)
-			v[i] = to
-			return err
-		}
-		if !all {
-			for _, i := range cols {
-				if err := decide(i); err != nil {
-					return err
-				}
-				if v[i] == s.verdictOf(c.parent, pl, i) {
-					v[i] = ""
-				} else {
-					same = false
-				}
-			}
-			c.verdict[pl] = v
-			continue
-		}
-		differs := 0
-		for i := range pl.cols {
-			if err := decide(int32(i)); err != nil {
+		if all {
+			if err := s.compileAll(c, pl); err != nil {
 				return err
 			}
-			if v[i] != s.verdictOf(c.parent, pl, int32(i)) {
-				differs += len(pl.cols[i].ranges)
-				same = false
+		}
+		own := saying{to: map[int32]string{}}
+		for _, i := range cols {
+			to, err := s.decide(c, pl, &pl.cols[i], 0)
+			if err != nil {
+				return err
+			}
+			if to != s.verdictOf(c.parent, pl, i) {
+				own.to[i] = to
 			}
 		}
-		most := mostOf(pl, v)
-		others := 0
-		for i := range pl.cols {
-			if v[i] != most {
-				others += max(1, len(pl.cols[i].ranges))
-			}
+		if len(own.to) > 0 {
+			c.says[pl] = own
 		}
-		if others < differs {
-			whole[pl] = most
-		} else {
-			for i := range v {
-				if v[i] == s.verdictOf(c.parent, pl, int32(i)) {
-					v[i] = ""
-				}
-			}
-		}
-		c.verdict[pl] = v
+		_, says := c.says[pl]
+		same = same && !says
 	}
+	s.program.keep(c)
 	if same {
 		c.target = c.parent.target
 		return nil
 	}
-	if to, ok := s.uniform(c, whole); ok {
+	if to, ok := s.uniform(c); ok {
 		c.target = to
 		return nil
 	}
 	c.target = s.nameOf(c)
-	rules, maps := s.render(c, c.target, func(pl *plane) ([]string, string) { return c.verdict[pl], whole[pl] })
+	rules, maps := s.render(c, c.target)
 	c.maps, c.chains = maps, []string{c.target}
 	s.program.store.chain(c.target, &ruleset.Chain{Rules: rules})
-	entries := 0
 	for _, m := range maps {
-		entries += len(s.program.store.maps[m].of)
+		s.program.entries += len(s.program.store.maps[m].of)
 	}
-	if s.program.entries += entries; s.program.entries > s.program.limits.Entries {
+	if s.program.entries > s.program.limits.Entries {
 		return fmt.Errorf("more than %d entries: %w", s.program.limits.Entries, ErrTooLarge)
 	}
 	return nil
 }
 
-// uniform reports whether all packets of a class go the same way.
-func (s *space) uniform(c *class, whole map[*plane]string) (string, bool) {
-	to := ""
-	for _, pl := range s.planes {
-		def, ok := whole[pl]
-		if !ok || to != "" && def != to {
-			return "", false
+// compileAll is for a class to which a rule matters that concerns many
+// columns: it says what is different, or all, whichever is shorter.
+func (s *space) compileAll(c *class, pl *plane) error {
+	v := make([]string, len(pl.cols))
+	own := saying{to: map[int32]string{}}
+	differs := 0
+	for i := range pl.cols {
+		to, err := s.decide(c, pl, &pl.cols[i], 0)
+		if err != nil {
+			return err
 		}
-		to = def
-		for _, v := range c.verdict[pl] {
-			if v != def {
-				return "", false
+		v[i] = to
+		if to != s.verdictOf(c.parent, pl, int32(i)) {
+			own.to[int32(i)] = to
+			differs += max(1, len(pl.cols[i].ranges))
+		}
+	}
+	if differs == 0 {
+		return nil
+	}
+	most, others := mostOf(pl, v), 0
+	for i := range pl.cols {
+		if v[i] != most {
+			others += max(1, len(pl.cols[i].ranges))
+		}
+	}
+	if others < differs {
+		own = saying{to: map[int32]string{}, def: most}
+		for i, to := range v {
+			if to != most {
+				own.to[int32(i)] = to
 			}
 		}
+	}
+	c.says[pl] = own
+	return nil
+}
+
+// uniform reports whether all packets of a class go the same way.
+func (s *space) uniform(c *class) (string, bool) {
+	to := ""
+	for _, pl := range s.planes {
+		own := c.says[pl]
+		if own.def == "" || len(own.to) > 0 || to != "" && own.def != to {
+			return "", false
+		}
+		to = own.def
 	}
 	return to, true
 }
@@ -152,8 +154,12 @@ func (p *plane) touched(rules []int32) (cols []int32, all bool) {
 // verdictOf is where packets of a class in a column go.
 func (s *space) verdictOf(c *class, pl *plane, col int32) string {
 	for ; c != s.root; c = c.parent {
-		if v := c.verdict[pl]; v != nil && v[col] != "" {
-			return v[col]
+		own := c.says[pl]
+		if to, ok := own.to[col]; ok {
+			return to
+		}
+		if own.def != "" {
+			return own.def
 		}
 	}
 	return pl.base[col]
@@ -182,56 +188,50 @@ func mostOf(pl *plane, v []string) string {
 	return best
 }
 
-// render makes the rules of a class's chain. of is, for each plane, where the
-// columns lead (empty: as around) and where all the others do (empty: on to
-// the class around).
-func (s *space) render(c *class, name string, of func(*plane) (verdict []string, def string)) (rules []ruleset.Rule, maps []string) {
-	last := ""
+// render makes the rules of a class's chain, and the maps that they need.
+func (s *space) render(c *class, name string) (rules []ruleset.Rule, maps []string) {
 	other := s.planes[len(s.planes)-1]
-	verdict, def := of(other)
+	last, ofOthers := "", c.says[other]
 	// Packets of a protocol with ports that are not mentioned here must not
 	// come to what is said of protocols.
-	guard := c != s.root && (def != "" || slices.ContainsFunc(verdict, func(to string) bool { return to != "" }))
-	for _, pl := range s.planes {
-		verdict, def := of(pl)
-		if guard && def == "" && pl != other {
-			def = c.parent.target
+	guard := c != s.root && (ofOthers.def != "" || len(ofOthers.to) > 0)
+	for _, pl := range s.planes[:len(s.planes)-1] {
+		own := c.says[pl]
+		if guard && own.def == "" {
+			own.def = c.parent.target
 		}
-		if pl.proto == 0 {
-			last = def
-		}
-		if verdict == nil && def == "" {
+		if own.def == "" && len(own.to) == 0 {
 			continue
 		}
-		byChain := map[string][]column{}
-		for i, to := range verdict {
-			if to != "" && to != def {
-				byChain[to] = append(byChain[to], pl.cols[i])
+		byChain := map[string][]*column{}
+		for i, to := range own.to {
+			if to != own.def {
+				byChain[to] = append(byChain[to], &pl.cols[i])
 			}
 		}
-		if pl.proto == 0 {
-			if rest := verdict[len(verdict)-1]; def == "" && rest != "" { // for others it is as around
-				for i, to := range verdict {
-					if to == "" {
-						byChain[c.parent.target] = append(byChain[c.parent.target], pl.cols[i])
-					}
-				}
-			}
-			own, rest := s.otherRules(byChain)
-			rules = append(rules, own...)
-			if rest != "" {
-				last = rest
-			}
-			continue
-		}
-		own, m := s.portRules(pl.proto, fmt.Sprintf("%s/%d", name, pl.proto), byChain, def)
-		rules = append(rules, own...)
+		forPorts, m := s.portRules(pl.proto, fmt.Sprintf("%s/%d", name, pl.proto), byChain, own.def)
+		rules = append(rules, forPorts...)
 		if m != "" {
 			maps = append(maps, m)
 		}
 	}
-	if last == "" {
-		last = c.parent.target
+	to := map[uint8]string{}
+	for i := range other.cols {
+		col := &other.cols[i]
+		switch says, ok := ofOthers.to[int32(i)]; {
+		case ok:
+			to[col.proto] = says
+		case ofOthers.def != "":
+			to[col.proto] = ofOthers.def
+		default:
+			to[col.proto] = c.parent.target
+		}
+	}
+	last = to[0] // where protocols lead that no rule names
+	for i := range other.cols {
+		if p := other.cols[i].proto; to[p] != last {
+			rules = append(rules, ruleset.Rule{Match: ruleset.Match{Protocol: p}, Action: ruleset.Action{Verb: ruleset.Goto, Target: to[p]}})
+		}
 	}
 	return append(rules, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Goto, Target: last}}), maps
 }
@@ -239,7 +239,7 @@ func (s *space) render(c *class, name string, of func(*plane) (verdict []string,
 // portRules say where ports of a protocol lead: by rules if they are few, by a
 // map otherwise. Behind them come those for all other ports, if def says so;
 // packets whose ports cannot be read pass by them all.
-func (s *space) portRules(proto uint8, name string, byChain map[string][]column, def string) (rules []ruleset.Rule, m string) {
+func (s *space) portRules(proto uint8, name string, byChain map[string][]*column, def string) (rules []ruleset.Rule, m string) {
 	type leads struct {
 		ruleset.PortRange
 		to string
@@ -283,26 +283,4 @@ func (s *space) portRules(proto uint8, name string, byChain map[string][]column,
 		forPorts(allPorts, def)
 	}
 	return rules, m
-}
-
-// otherRules say where protocols lead; rest is where those lead that no rule
-// names.
-func (s *space) otherRules(byChain map[string][]column) (rules []ruleset.Rule, rest string) {
-	to := map[uint8]string{}
-	var protos []uint8
-	for chain, cols := range byChain {
-		for _, c := range cols {
-			if c.proto == 0 {
-				rest = chain
-				continue
-			}
-			to[c.proto] = chain
-			protos = append(protos, c.proto)
-		}
-	}
-	slices.Sort(protos)
-	for _, p := range protos {
-		rules = append(rules, ruleset.Rule{Match: ruleset.Match{Protocol: p}, Action: ruleset.Action{Verb: ruleset.Goto, Target: to[p]}})
-	}
-	return rules, rest
 }

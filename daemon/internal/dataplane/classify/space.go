@@ -33,20 +33,29 @@ type space struct {
 	classes map[string]*class       // those that have a chain, by key
 	root    *class                  // the rest of the world
 	planes  []*plane
+	adopted bool   // the peers are those of a program before
+	held    []bool // the atoms that had members in it
 }
 
 // class is peers that the same atoms hold, inside of another class.
 type class struct {
-	key     string
-	parent  *class // nil: the root
-	atoms   []int32
-	has     []uint64
-	uses    int
-	target  string              // where packets of the class go
-	verdict map[*plane][]string // what differs from the parent, by column; empty: nothing
-	chains  []string
-	maps    []string
-	lists   []string
+	key    string
+	parent *class // nil: the root
+	atoms  []int32
+	has    []uint64
+	uses   int
+	target string            // where packets of the class go
+	says   map[*plane]saying // what is different from the class around
+	chains []string
+	maps   []string
+	lists  []string
+}
+
+// saying is what a class says in a plane: where some columns lead, and where
+// the others do, if not (empty) as around.
+type saying struct {
+	to  map[int32]string
+	def string
 }
 
 func (c *class) holds(a int32) bool {
@@ -85,10 +94,15 @@ func (s *space) addAtom(name string) int32 {
 	return int32(len(s.atoms) - 1)
 }
 
+// setPrefix begins the names of atoms that are sets.
+const setPrefix = "@"
+
+func setOf(atom string) (set string, is bool) { return strings.CutPrefix(atom, setPrefix) }
+
 func (s *space) setAtom(name string) int32 {
 	a, ok := s.atomOf[name]
 	if !ok {
-		a = s.addAtom("@" + name)
+		a = s.addAtom(setPrefix + name)
 		s.atomOf[name] = a
 	}
 	return a
@@ -126,7 +140,9 @@ func (s *space) build() error {
 		}
 	}
 	s.cutPlanes()
-	s.root = &class{verdict: map[*plane][]string{}}
+	if s.root == nil {
+		s.root = &class{}
+	}
 	for _, pl := range s.planes {
 		pl.base = make([]string, len(pl.cols))
 		for i := range pl.cols {
@@ -138,14 +154,26 @@ func (s *space) build() error {
 	}
 	s.program.keep(s.root)
 	st := &s.program.store
-	st.newMap(s.singles(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
-	st.newMap(s.wides(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
+	if !s.adopted {
+		st.newMap(s.singles(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
+		st.newMap(s.wides(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
+	}
 	field := ruleset.FieldSrc
 	if s.program.in.Egress {
 		field = ruleset.FieldDst
 	}
 	s.root.target = s.name("r")
-	rules, maps := s.render(s.root, s.root.target, func(pl *plane) ([]string, string) { return pl.base, mostOf(pl, pl.base) })
+	s.root.says = map[*plane]saying{}
+	for _, pl := range s.planes {
+		own := saying{to: map[int32]string{}, def: mostOf(pl, pl.base)}
+		for i, to := range pl.base {
+			if to != own.def {
+				own.to[int32(i)] = to
+			}
+		}
+		s.root.says[pl] = own
+	}
+	rules, maps := s.render(s.root, s.root.target)
 	s.root.maps = maps
 	st.chain(s.root.target, &ruleset.Chain{Rules: rules})
 	lookup := func(m string) ruleset.Rule {
@@ -154,6 +182,9 @@ func (s *space) build() error {
 	st.chain(s.entry(), &ruleset.Chain{Rules: []ruleset.Rule{
 		lookup(s.singles()), lookup(s.wides()), {Action: ruleset.Action{Verb: ruleset.Goto, Target: s.root.target}},
 	}})
+	if s.adopted {
+		return s.again()
+	}
 	return s.fill()
 }
 
@@ -172,23 +203,9 @@ func (s *space) cutPlanes() {
 
 // fill puts every member of every atom into its class.
 func (s *space) fill() error {
-	add := func(n netip.Prefix, a int32) {
-		if !s.fits(n) {
-			return
-		}
-		if s.own[n] == nil {
-			s.lengths[n.Bits()]++
-		}
-		s.own[n] = insert(s.own[n], a)
-	}
-	for name, a := range s.atomOf {
-		for e := range s.program.in.Members(name) {
-			add(e.Net, a)
-		}
-	}
-	for a, nets := range s.netsOf {
-		for _, n := range nets {
-			add(n.Masked(), int32(a))
+	for a := range s.atoms {
+		for n := range s.membersOf(int32(a)) {
+			s.hold(n, int32(a))
 		}
 	}
 	for n := range s.own {
@@ -218,11 +235,11 @@ func insert(list []int32, a int32) []int32 {
 
 // member notes a member of an atom that comes or goes.
 func (s *space) member(a int32, n netip.Prefix, in bool) error {
+	if len(s.rulesOf[a]) == 0 {
+		return nil // no rule asks for it any more
+	}
 	if in {
-		if s.own[n] == nil {
-			s.lengths[n.Bits()]++
-		}
-		s.own[n] = insert(s.own[n], a)
+		s.hold(n, a)
 	} else if i, there := slices.BinarySearch(s.own[n], a); there {
 		s.own[n] = slices.Delete(s.own[n], i, i+1)
 		if len(s.own[n]) == 0 {
@@ -322,7 +339,6 @@ func (s *space) class(parent *class, atoms []int32) (*class, error) {
 	if err := s.compile(c); err != nil {
 		return nil, err
 	}
-	s.program.keep(c)
 	parent.uses++
 	s.classes[c.key] = c
 	return c, nil
@@ -335,20 +351,25 @@ func (s *space) drop(c *class) {
 			return
 		}
 		delete(s.classes, c.key)
-		for _, m := range c.maps {
-			s.program.entries -= len(s.program.store.maps[m].of)
-			s.program.store.dropMap(m)
-		}
-		for _, chain := range c.chains {
-			s.program.store.chain(chain, nil)
-		}
-		for _, name := range c.lists {
-			if s.program.lists[name]--; s.program.lists[name] == 0 {
-				delete(s.program.lists, name)
-				s.program.store.chain(name, nil)
-			}
-		}
+		s.program.forget(c)
 		c = c.parent
+	}
+}
+
+// forget takes away what a class has.
+func (p *Program) forget(c *class) {
+	for _, m := range c.maps {
+		p.entries -= len(p.store.maps[m].of)
+		p.store.dropMap(m)
+	}
+	for _, chain := range c.chains {
+		p.store.chain(chain, nil)
+	}
+	for _, name := range c.lists {
+		if p.lists[name]--; p.lists[name] == 0 {
+			delete(p.lists, name)
+			p.store.chain(name, nil)
+		}
 	}
 }
 
