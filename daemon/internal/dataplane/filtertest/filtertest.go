@@ -66,8 +66,10 @@ type Suite struct {
 	// Foreign makes objects of another tool, ForeignDump prints them, and
 	// both are shell commands.
 	Foreign, ForeignDump string
-	// Verdicts: the back end has verdict maps.
-	Verdicts bool
+	// Verdicts: the back end has verdict maps. TamperVerdicts are ways to
+	// change those that the VerdictDrift test has made (verdictState).
+	Verdicts       bool
+	TamperVerdicts map[string]string
 }
 
 // Run runs the whole contract.
@@ -75,6 +77,8 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("RandomStates", s.randomStates)
 	if s.Verdicts {
 		t.Run("RandomVerdicts", s.randomVerdicts)
+		t.Run("VerdictDrift", s.verdictDrift)
+		t.Run("VerdictUpdatesNeverLeak", s.verdictUpdates)
 	}
 	t.Run("OrderOfWishes", s.order)
 	t.Run("Hooks", s.hooks)

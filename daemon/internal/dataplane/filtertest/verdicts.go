@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
 // randomVerdicts walks from state to state like randomStates, with chains that
@@ -103,4 +104,122 @@ func (g *generator) changeVerdicts(b *bench) {
 		return
 	}
 	b.Want(id, ruleset.Ruling{Chain: g.target(0)})
+}
+
+// verdictState classifies by address, the single ones first, and by port.
+func verdictState() *ruleset.State {
+	s := ruleset.NewState()
+	s.Want(VerdictsID("peers"), &ruleset.Verdicts{Family: ruleset.IPv4, Type: ruleset.ByNet})
+	s.Want(RulingID("peers", "10.1.0.2/32"), ruleset.Ruling{Chain: "a"})
+	s.Want(RulingID("peers", "10.1.0.4/32"), ruleset.Ruling{Chain: "b"})
+	s.Want(VerdictsID("nets"), &ruleset.Verdicts{Family: ruleset.IPv4, Type: ruleset.ByNet})
+	s.Want(RulingID("nets", "10.1.0.128/25"), ruleset.Ruling{Chain: "a"})
+	s.Want(RulingID("nets", "10.1.0.192/26"), ruleset.Ruling{Chain: "b"})
+	for _, m := range []string{"ports-a", "ports-b"} {
+		s.Want(VerdictsID(m), &ruleset.Verdicts{Type: ruleset.ByPort})
+		s.Want(portRuling(m, 80, 80), ruleset.Ruling{Chain: "ok"})
+		s.Want(portRuling(m, 90, 99), ruleset.Ruling{Chain: "ok"})
+	}
+	byPort := func(m string) *ruleset.Chain {
+		return &ruleset.Chain{Rules: []ruleset.Rule{
+			{Match: ruleset.Match{Protocol: netnstest.TCP}, Action: ruleset.Action{Verb: ruleset.Classify, Field: ruleset.FieldDstPort, Target: m}}, {Action: drop},
+		}}
+	}
+	s.Want(ChainID("a"), byPort("ports-a"))
+	s.Want(ChainID("b"), byPort("ports-b"))
+	s.Want(ChainID("ok"), &ruleset.Chain{Rules: []ruleset.Rule{{Action: accept, Counter: true, Comment: "allow"}}})
+	s.Want(ChainID("ok2"), &ruleset.Chain{Rules: []ruleset.Rule{{Action: accept, Counter: true, Comment: "allow too"}}})
+	bySource := func(m string) ruleset.Rule {
+		return ruleset.Rule{Match: ruleset.Match{Family: ruleset.IPv4}, Action: ruleset.Action{Verb: ruleset.Classify, Field: ruleset.FieldSrc, Target: m}}
+	}
+	s.Want(ChainID("in"), base(ruleset.HookInput, drop, bySource("peers"), bySource("nets")))
+	return s
+}
+
+// RulingID names what a verdict map says of a prefix.
+func RulingID(m, prefix string) ruleset.ID {
+	return ruleset.ID{Kind: ruleset.KindVerdict, Name: m, Elem: ruleset.Element{Net: pfx(prefix)}}
+}
+
+func portRuling(m string, lo, hi uint16) ruleset.ID {
+	return ruleset.ID{Kind: ruleset.KindVerdict, Name: m, Range: ruleset.PortRange{Min: lo, Max: hi}}
+}
+
+var verdictProbes = []driftProbe{
+	{"10.1.0.2", 80, true}, {"10.1.0.2", 81, false}, {"10.1.0.3", 80, false}, {"10.1.0.4", 95, true},
+	{"10.1.0.254", 80, true}, {"10.1.0.128", 99, true}, {"10.1.0.128", 100, false}, {"10.1.0.127", 80, false},
+}
+
+// verdictDrift: what others change in verdict maps is found and repaired.
+func (s Suite) verdictDrift(t *testing.T) {
+	s.drift(t, s.TamperVerdicts, verdictState(), verdictProbes)
+}
+
+// verdictUpdates: while elements of verdict maps change, come and go, packets
+// that fare the same before and after are never seen to fare otherwise.
+func (s Suite) verdictUpdates(t *testing.T) {
+	r := Rand(t)
+	b := s.bench(t, Options{Owner: true})
+	b.state = verdictState()
+	wantAll(b.be, b.state, func(int, func(i, j int)) {})
+	b.reconcile()
+	rounds := 600
+	if testing.Short() {
+		rounds = 100
+	}
+	chains := []string{"a", "b"}
+	oks := []string{"ok", "ok2"}
+	change := func() {
+		m := one(r, []string{"ports-a", "ports-b"})
+		switch r.IntN(6) {
+		case 0: // from one class to another
+			b.be.Want(RulingID("peers", one(r, []string{"10.1.0.2/32", "10.1.0.4/32"})), ruleset.Ruling{Chain: one(r, chains)})
+		case 1:
+			b.be.Want(RulingID("nets", one(r, []string{"10.1.0.128/25", "10.1.0.192/26", "10.1.0.254/32", "10.1.0.252/30"})), ruleset.Ruling{Chain: one(r, chains)})
+		case 2: // back to the class around
+			b.be.Unwant(RulingID("nets", one(r, []string{"10.1.0.192/26", "10.1.0.254/32", "10.1.0.252/30"})))
+		case 3: // another rule
+			b.be.Want(portRuling(m, 80, 80), ruleset.Ruling{Chain: one(r, oks)})
+			b.be.Want(portRuling(m, 90, 99), ruleset.Ruling{Chain: one(r, oks)})
+		case 4: // peers and ports that the packets have not
+			p := uint16(1000 + 2*r.IntN(200))
+			b.be.Want(portRuling(m, p, p), ruleset.Ruling{Chain: one(r, oks)})
+			b.be.Want(RulingID("peers", fmt.Sprintf("10.1.1.%d/32", r.IntN(250))), ruleset.Ruling{Chain: one(r, chains)})
+		case 5:
+			p := uint16(1000 + 2*r.IntN(200))
+			b.be.Unwant(portRuling(m, p, p))
+			b.be.Unwant(RulingID("peers", fmt.Sprintf("10.1.1.%d/32", r.IntN(250))))
+		}
+	}
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		for range rounds {
+			for range 1 + r.IntN(4) {
+				change()
+			}
+			if _, err = b.be.Reconcile(t.Context()); err != nil {
+				break
+			}
+		}
+		done <- err
+	}()
+	var tally Tally
+	for running := true; running; {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			running = false
+		default:
+		}
+		for range 25 {
+			tally.probe(b.inj, verdictProbes)
+		}
+	}
+	t.Logf("%d updates: %v", rounds, &tally)
+	if tally.Admitted+tally.Cut > 0 {
+		t.Errorf("during %d updates: %v", rounds, &tally)
+	}
 }
