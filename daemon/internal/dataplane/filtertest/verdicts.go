@@ -172,8 +172,13 @@ func (s Suite) verdictUpdates(t *testing.T) {
 	change := func() {
 		m := one(r, []string{"ports-a", "ports-b"})
 		switch r.IntN(6) {
-		case 0: // from one class to another
-			b.be.Want(RulingID("peers", one(r, []string{"10.1.0.2/32", "10.1.0.4/32"})), ruleset.Ruling{Chain: one(r, chains)})
+		case 0: // from one class to another, many at once
+			to := ruleset.Ruling{Chain: one(r, chains)}
+			b.be.Want(RulingID("peers", "10.1.0.2/32"), to)
+			b.be.Want(RulingID("peers", "10.1.0.4/32"), to)
+			for i := range 1000 {
+				b.be.Want(RulingID("peers", fmt.Sprintf("10.9.%d.%d/32", i/250, i%250)), to)
+			}
 		case 1:
 			b.be.Want(RulingID("nets", one(r, []string{"10.1.0.128/25", "10.1.0.192/26", "10.1.0.254/32", "10.1.0.252/30"})), ruleset.Ruling{Chain: one(r, chains)})
 		case 2: // back to the class around
