@@ -67,9 +67,12 @@ type DataplaneStatus struct {
 	Rules           int      `json:"rules"`
 	Sets            int      `json:"sets"`
 	Members         int      `json:"members"`
-	LastApplied     Time     `json:"lastApplied,omitzero"`
-	LastVerified    Time     `json:"lastVerified,omitzero"`
-	Error           string   `json:"error,omitempty"`
+	// VerdictElements are those of maps that lead from a peer or a port to
+	// what is decided.
+	VerdictElements int    `json:"verdictElements"`
+	LastApplied     Time   `json:"lastApplied,omitzero"`
+	LastVerified    Time   `json:"lastVerified,omitzero"`
+	Error           string `json:"error,omitempty"`
 }
 
 // FlowsStatus says what is known of the connections that the kernel tracks.
@@ -95,6 +98,28 @@ type EndpointState struct {
 	Policies []string `json:"policies,omitempty"` // "tier/Kind(name)", in order
 	Profiles []string `json:"profiles,omitempty"`
 	Message  string   `json:"message,omitempty"`
+	// Enforced tells how, for each place where the endpoint judges packets.
+	Enforced []Enforced `json:"enforced,omitempty"`
+}
+
+// Enforced is how an endpoint's rules are enforced at one place.
+type Enforced struct {
+	// Chain is the endpoint's chain there.
+	Chain string `json:"chain"`
+	// Program is what the rules were compiled to, named for the chain of an
+	// endpoint that shares it; empty: they are gone through one by one, for
+	// the reason Why.
+	Program string `json:"program,omitempty"`
+	Why     string `json:"why,omitempty"`
+	Rules   int    `json:"rules"`
+	// Classes of peers, the addresses and prefixes that lead to them, lists
+	// of several rules, and elements of the maps of ports.
+	Classes int `json:"classes,omitempty"`
+	Peers   int `json:"peers,omitempty"`
+	Lists   int `json:"lists,omitempty"`
+	Entries int `json:"entries,omitempty"`
+	// Bytes is about how much memory of the kernel the program takes.
+	Bytes int `json:"bytes,omitempty"`
 }
 
 // Fault is an object that cannot be enforced as written.

@@ -272,12 +272,14 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 		rules = append(rules, classify.Rule{Match: &ruleset.Match{}, Chain: name, Ends: true})
 	}
 	tiers := u.s.tiers(u.pl.stage)
+	var said []api.Key // policies of this direction so far
 	for i := range tiers {
 		t := &tiers[i]
 		list := tierPolicies(t, u.pl.direction)
 		if len(list) == 0 {
 			continue
 		}
+		said = append(said, list...)
 		first, passes := len(rules), false
 		for _, k := range list {
 			pol := p.policies[k]
@@ -292,7 +294,7 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 			passes = passes || p.passes[k][u.pl.direction]
 		}
 		if !t.DefaultPass {
-			end(t.Name, deny(u.v, "tier "+t.Name+" default"))
+			end(t.Name, keeping(deny(u.v, "tier "+t.Name+" default"), p.keeps(list...)))
 		}
 		passTo(rules[first:], len(rules))
 		if !t.DefaultPass && !passes {
@@ -314,7 +316,7 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 			passTo(rules[first:], len(rules))
 		}
 	}
-	end("deny", deny(u.v, "no policy or profile allows it"))
+	end("deny", keeping(deny(u.v, "no policy or profile allows it"), p.keeps(said...)))
 	return rules, ends
 }
 
@@ -377,6 +379,7 @@ func ruleChain(chain string, index int) string { return fmt.Sprintf("%s//%d", ch
 // wantRuleChains plans the chains of single rules.
 func (p *Planner) wantRuleChains(chain string, list []intent.Rule, o origin, v variant) {
 	chains := map[string]*ruleset.Chain{}
+	keep := p.keeps(o.key())
 	for i := range list {
 		r := &list[i]
 		if r.Never {
@@ -387,7 +390,7 @@ func (p *Planner) wantRuleChains(chain string, list []intent.Rule, o origin, v v
 			a = ruleset.Action{Verb: ruleset.Return}
 		}
 		chains[ruleChain(chain, r.Index)] = &ruleset.Chain{Rules: one(ruleset.Rule{
-			Action: a, Counter: true, Comment: shorten(fmt.Sprintf("%s %d", o, r.Index), 100),
+			Action: a, Counter: true, Comment: shorten(fmt.Sprintf("%s %d", o, r.Index), 100), KeepFlows: keep && r.Action == api.Deny,
 		})}
 	}
 	p.setChains(chain+"//", chains)

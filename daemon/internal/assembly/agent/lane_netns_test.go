@@ -200,8 +200,10 @@ func TestNetnsLane_StatusShowsWorkloads(t *testing.T) {
 	}
 	want := []api.EndpointState{
 		{Name: "h", Status: "error"},
-		{Name: "prod/a", Interfaces: []string{"cali1"}, Status: "up", Policies: []string{"default/NetworkPolicy(prod/p)"}, Profiles: []string{"kns.prod"}},
-		{Name: "prod/b", Interfaces: []string{"cali2"}, Status: "error"},
+		{Name: "prod/a", Interfaces: []string{"cali1"}, Status: "up", Policies: []string{"default/NetworkPolicy(prod/p)"}, Profiles: []string{"kns.prod"},
+			Enforced: []api.Enforced{{Chain: "wi-prod/a", Program: "wi-prod/a", Rules: 1}, {Chain: "wo-prod/a", Program: "wo-prod/a", Rules: 1}}},
+		{Name: "prod/b", Interfaces: []string{"cali2"}, Status: "error",
+			Enforced: []api.Enforced{{Chain: "wi-prod/b", Program: "wi-prod/a", Rules: 1}, {Chain: "wo-prod/b", Program: "wo-prod/a", Rules: 1}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("endpoints on the board (-want +got):\n%s", diff)

@@ -149,7 +149,11 @@ func (r random) world(rules []Rule) *ruleset.State {
 			s.Sets[setFor(f, i)] = &ruleset.Set{Family: f, Type: ruleset.TypeNet}
 		}
 	}
-	s.Members = r.members
+	for set, members := range r.members {
+		for e := range members {
+			s.Want(ruleset.ID{Kind: ruleset.KindMember, Name: set, Elem: e}, ruleset.Member{})
+		}
+	}
 	for _, x := range rules {
 		c := &ruleset.Chain{Rules: []ruleset.Rule{{Action: ruleset.Action{Verb: ruleset.Log, LogPrefix: x.Chain}}}}
 		if x.Ends {

@@ -90,7 +90,7 @@ func (s *State) Want(id ID, o Object) {
 	case *Verdicts:
 		s.verdictMap(id.Name).Def = v
 	case Ruling:
-		s.verdictMap(id.Name).Of[VerdictKey{id.Elem.Net, id.Range}] = v
+		s.verdictMap(id.Name).put(VerdictKey{id.Elem.Net, id.Range}, v)
 	default:
 		panic(fmt.Sprintf("ruleset: object of type %T", o))
 	}
@@ -122,7 +122,7 @@ func (s *State) Unwant(id ID) {
 		s.verdictMap(id.Name).Def = nil
 		s.dropEmpty(id.Name)
 	case KindVerdict:
-		delete(s.verdictMap(id.Name).Of, VerdictKey{id.Elem.Net, id.Range})
+		s.verdictMap(id.Name).drop(VerdictKey{id.Elem.Net, id.Range})
 		s.dropEmpty(id.Name)
 	default:
 		panic(fmt.Sprintf("ruleset: id of kind %d", id.Kind))

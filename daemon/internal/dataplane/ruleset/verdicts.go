@@ -60,6 +60,38 @@ type VerdictKey struct {
 type VerdictMap struct {
 	Def *Verdicts // nil: elements of a map that is not wanted
 	Of  map[VerdictKey]Ruling
+
+	wide    map[PortRange]struct{} // of several ports
+	lengths [129]int               // how many prefixes are so long
+}
+
+func (m *VerdictMap) put(k VerdictKey, r Ruling) {
+	if _, there := m.Of[k]; !there {
+		m.count(k, 1)
+	}
+	m.Of[k] = r
+}
+
+func (m *VerdictMap) drop(k VerdictKey) {
+	if _, there := m.Of[k]; there {
+		m.count(k, -1)
+	}
+	delete(m.Of, k)
+}
+
+func (m *VerdictMap) count(k VerdictKey, n int) {
+	switch {
+	case k.Net.IsValid():
+		m.lengths[k.Net.Bits()] += n
+	case k.Range.Min == k.Range.Max:
+	case n > 0:
+		if m.wide == nil {
+			m.wide = map[PortRange]struct{}{}
+		}
+		m.wide[k.Range] = struct{}{}
+	default:
+		delete(m.wide, k.Range)
+	}
 }
 
 func (s *State) verdictMap(name string) *VerdictMap {
@@ -91,6 +123,9 @@ func (e *evaluation) classify(a *Action) (string, bool) {
 			addr = p.Dst
 		}
 		for bits := addr.BitLen(); bits >= 0; bits-- {
+			if m.lengths[bits] == 0 {
+				continue
+			}
 			net, _ := addr.Prefix(bits)
 			if r, ok := m.Of[VerdictKey{Net: net}]; ok {
 				return r.Chain, true
@@ -100,9 +135,12 @@ func (e *evaluation) classify(a *Action) (string, bool) {
 		if !HasPorts(p.Protocol) {
 			return "", false
 		}
-		for k, r := range m.Of {
-			if k.Range.Min <= p.DstPort && p.DstPort <= k.Range.Max {
-				return r.Chain, true
+		if r, ok := m.Of[VerdictKey{Range: PortRange{p.DstPort, p.DstPort}}]; ok {
+			return r.Chain, true
+		}
+		for k := range m.wide {
+			if k.Min <= p.DstPort && p.DstPort <= k.Max {
+				return m.Of[VerdictKey{Range: k}].Chain, true
 			}
 		}
 	default:
