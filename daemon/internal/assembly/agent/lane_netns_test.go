@@ -27,7 +27,7 @@ func testPicture() []intent.Change {
 	return []intent.Change{
 		{Key: intent.Key{Kind: intent.KindSettings}, Value: &intent.Settings{}},
 		{Key: intent.Key{Kind: intent.KindSet, Name: "s"}, Value: &intent.Set{Type: intent.Nets}},
-		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("10.0.0.0/8")}}, Value: intent.IsMember{}},
+		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("172.16.0.0/12")}}, Value: intent.IsMember{}},
 		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: api.AllInterfaces, Profiles: []string{"p"}}},
 		{Key: intent.Key{Kind: intent.KindProfile, Name: "p"}, Value: &intent.Profile{Ingress: []intent.Rule{{Action: api.Allow, Source: intent.Entity{Set: "s"}}}}},
 	}
@@ -79,7 +79,7 @@ func TestNetnsLane_RulesOfBeforeStayUntilThePictureIsWhole(t *testing.T) {
 	links := func(l *lane) { l.noteLinks(testLinks()) }
 	turns(newTestLane(), func(l *lane) { l.picture(testPicture(), 7) }, links)
 	want := rules()
-	if !strings.Contains(want, "hook input") || !strings.Contains(want, "10.0.0.0/8") {
+	if !strings.Contains(want, "hook input") || !strings.Contains(want, "172.16.0.0/12") {
 		t.Fatalf("the first agent's table lacks what it should have:\n%s", want)
 	}
 	for i, order := range [][]func(*lane){
