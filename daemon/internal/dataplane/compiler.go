@@ -25,6 +25,7 @@ type compiler struct {
 	limits   classify.Limits
 	units    map[string]*unit    // by the endpoint's chain
 	dirty    map[string]bool     // units whose rules may have changed
+	plain    map[string]bool     // chains of endpoints that have nothing to compile
 	programs map[string]*program // by the chain they are named for
 	// oneByOne are policies and profiles of endpoints that could not be
 	// compiled.
@@ -71,7 +72,7 @@ type program struct {
 func NewCompilingPlanner(out Out) *Planner {
 	p := NewPlanner(out)
 	p.compiler = &compiler{
-		limits: classify.DefaultLimits, units: map[string]*unit{}, dirty: map[string]bool{}, programs: map[string]*program{},
+		limits: classify.DefaultLimits, units: map[string]*unit{}, dirty: map[string]bool{}, plain: map[string]bool{}, programs: map[string]*program{},
 		oneByOne: map[api.Key]bool{}, profileOneByOne: map[string]bool{}, flattened: map[string][]classify.Rule{},
 		sets: map[string]*keptSet{}, refs: map[string]int{}, asked: map[string][]string{}, moved: map[string]bool{},
 	}
@@ -191,7 +192,7 @@ func (p *Planner) planPrograms() {
 		}
 	}
 	for chain := range c.dirty {
-		if c.units[chain] == nil {
+		if c.units[chain] == nil && !c.plain[chain] {
 			p.setChains(chain, nil)
 		}
 	}

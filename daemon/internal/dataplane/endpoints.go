@@ -171,8 +171,21 @@ func (p *Planner) planEndpoint(name string, s *subject, pl *place, has bool) {
 		vs = p.placeVariants(s, pl)
 	}
 	if p.compiler != nil && (pl.stage == stageNormal || pl.stage == stageForward) {
-		p.compiler.setUnits(base, name, s, pl, vs)
-		return
+		plain := pl.stage == stageForward && has && !s.judges(pl.stage, pl.direction) // nothing to compile
+		units := vs
+		if plain {
+			units = nil
+		}
+		p.compiler.setUnits(base, name, s, pl, units)
+		was := p.compiler.plain[base]
+		delete(p.compiler.plain, base)
+		if !plain {
+			if was && len(vs) == 0 {
+				p.setChains(base, nil)
+			}
+			return
+		}
+		p.compiler.plain[base] = true
 	}
 	chains := map[string]*ruleset.Chain{}
 	for _, v := range vs {
