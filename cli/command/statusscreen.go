@@ -111,7 +111,7 @@ func (s *screen) dataplane(st *api.HostStatusStatus) {
 		owner = "the kernel keeps other tools off our table"
 	}
 	s.line("Kernel", "%s (%s); %s", orNone(d.Backend, "no packet filter"), orNone(d.Why, "no reason given"), owner)
-	s.line("", "%d chains, %d rules, %d sets with %d members", d.Chains, d.Rules, d.Sets, d.Members)
+	s.line("", "%d chains, %d rules, %d sets with %d members, %d verdicts in maps", d.Chains, d.Rules, d.Sets, d.Members, d.VerdictElements)
 	s.line("", "applied %s, verified %s", s.since(d.LastApplied), s.since(d.LastVerified))
 	if d.Error != "" {
 		s.line("", "error: %s", d.Error)
@@ -144,7 +144,23 @@ func (s *screen) endpoints(eps []api.EndpointState) {
 		if len(e.Profiles) > 0 {
 			s.item("  profiles: %s", strings.Join(e.Profiles, ", "))
 		}
+		for _, x := range e.Enforced {
+			s.item("  %s", enforced(&x))
+		}
 	}
+}
+
+// enforced says how rules are enforced at one place.
+func enforced(x *api.Enforced) string {
+	if x.Program == "" {
+		return fmt.Sprintf("%s: %d rules, one by one: %s", x.Chain, x.Rules, x.Why)
+	}
+	shared := ""
+	if x.Program != x.Chain {
+		shared = " (shared with " + x.Program + ")"
+	}
+	return fmt.Sprintf("%s: %d rules, compiled%s: %d classes of %d peers, %d verdicts by port, %d lists, %d kB",
+		x.Chain, x.Rules, shared, x.Classes, x.Peers, x.Entries, x.Lists, (x.Bytes+1023)/1024)
 }
 
 func (s *screen) list(word string, items []string, none string) {

@@ -84,6 +84,9 @@ type DataplaneStatus struct {
 	Sets int `json:"sets"`
 	// Members counts the members of all sets.
 	Members int `json:"members"`
+	// VerdictElements are those of maps that lead from a peer or a port to
+	// what is decided.
+	VerdictElements int `json:"verdictElements"`
 	// LastApplied is when the kernel last took a change.
 	LastApplied Time `json:"lastApplied,omitzero"`
 	// LastVerified is when the kernel was last read back and was as wanted.
@@ -119,6 +122,32 @@ type EndpointState struct {
 	Profiles []string `json:"profiles,omitempty"`
 	// Message says what is wrong with it; empty: nothing.
 	Message string `json:"message,omitempty"`
+	// Enforced tells how, for each place where the endpoint judges packets.
+	Enforced []Enforced `json:"enforced,omitempty"`
+}
+
+// Enforced is how an endpoint's rules are enforced at one place.
+type Enforced struct {
+	// Chain is the endpoint's chain there.
+	Chain string `json:"chain"`
+	// Program is what the rules were compiled to, named for the chain of an
+	// endpoint that shares it; empty: they are gone through one by one, for
+	// the reason Why.
+	Program string `json:"program,omitempty"`
+	// Why is the reason why there is no program.
+	Why string `json:"why,omitempty"`
+	// Rules counts the rules of its policies and profiles.
+	Rules int `json:"rules"`
+	// Classes counts the classes of peers.
+	Classes int `json:"classes,omitempty"`
+	// Peers counts the addresses and prefixes that lead to classes.
+	Peers int `json:"peers,omitempty"`
+	// Lists counts the lists of several rules.
+	Lists int `json:"lists,omitempty"`
+	// Entries counts the elements of the maps of ports.
+	Entries int `json:"entries,omitempty"`
+	// Bytes is about how much memory of the kernel the program takes.
+	Bytes int `json:"bytes,omitempty"`
 }
 
 // Fault is an object that cannot be enforced as written.

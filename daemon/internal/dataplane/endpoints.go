@@ -4,6 +4,8 @@ package dataplane
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -164,26 +166,47 @@ func (p *Planner) noteLists(name string, s *subject) {
 
 func (p *Planner) planEndpoint(name string, s *subject, pl *place, has bool) {
 	base := pl.prefix + name
-	wanted := map[string]bool{}
+	var vs []variant
 	if has {
-		for _, v := range p.placeVariants(s, pl) {
-			for chain, c := range p.endpointChains(base, s, pl, v) {
-				wanted[chain] = true
-				p.wantChain(chain, c)
-			}
-		}
+		vs = p.placeVariants(s, pl)
 	}
-	for _, chain := range p.chainsOf[base] {
-		if !wanted[chain] {
+	if p.compiler != nil && (pl.stage == stageNormal || pl.stage == stageForward) {
+		plain := pl.stage == stageForward && has && !s.judges(pl.stage, pl.direction) // nothing to compile
+		units := vs
+		if plain {
+			units = nil
+		}
+		p.compiler.setUnits(base, name, s, pl, units)
+		was := p.compiler.plain[base]
+		delete(p.compiler.plain, base)
+		if !plain {
+			if was && len(vs) == 0 {
+				p.setChains(base, nil)
+			}
+			return
+		}
+		p.compiler.plain[base] = true
+	}
+	chains := map[string]*ruleset.Chain{}
+	for _, v := range vs {
+		maps.Copy(chains, p.endpointChains(base, s, pl, v))
+	}
+	p.setChains(base, chains)
+}
+
+// setChains wants the chains of one thing, and no others that it had.
+func (p *Planner) setChains(of string, chains map[string]*ruleset.Chain) {
+	for _, chain := range p.chainsOf[of] {
+		if chains[chain] == nil {
 			p.unwantChain(chain)
 		}
 	}
-	p.chainsOf[base] = p.chainsOf[base][:0]
-	for chain := range wanted {
-		p.chainsOf[base] = append(p.chainsOf[base], chain)
+	for chain, c := range chains {
+		p.wantChain(chain, c)
 	}
-	if len(wanted) == 0 {
-		delete(p.chainsOf, base)
+	p.chainsOf[of] = slices.Collect(maps.Keys(chains))
+	if len(chains) == 0 {
+		delete(p.chainsOf, of)
 	}
 }
 

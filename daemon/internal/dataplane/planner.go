@@ -83,6 +83,8 @@ type Planner struct {
 	lists    map[string]map[api.Key]bool         // endpoint → policies it lists
 	passes   map[api.Key]map[api.PolicyType]bool // policy directions with a Pass
 	keeping  map[api.Key]bool                    // policies with KeepFlows
+
+	compiler *compiler // nil: rules are enforced one after the other
 }
 
 // NewPlanner makes a planner that passes its plan on to out. Nothing is
@@ -174,6 +176,10 @@ func (p *Planner) Governed() map[string][]string { return p.governed }
 
 // Flush plans what has changed and passes the differences on.
 func (p *Planner) Flush() {
+	for k := range p.dirtyPolicies {
+		p.notePasses(k, p.policies[k])
+		p.noteKeeping(k, p.policies[k])
+	}
 	if p.dirtyAll {
 		p.planFixed()
 		for k := range p.policies {
@@ -184,17 +190,26 @@ func (p *Planner) Flush() {
 		}
 		p.dirtyDispatch = true
 	}
-	p.planPolicies()
-	p.planProfiles()
 	if p.dirtyDispatch || p.dirtyAll {
 		p.resolve()
 	}
+	if p.compiler != nil {
+		p.markUnits()
+	}
 	p.planEndpoints()
+	if p.compiler != nil {
+		p.planPrograms()
+	}
+	p.planPolicies()
+	p.planProfiles()
 	if p.dirtyDispatch || p.dirtyAll {
 		p.planMaps()
 		p.planBases()
 	}
 	p.dirtyAll, p.dirtyDispatch = false, false
+	if p.compiler != nil {
+		p.planSets()
+	}
 }
 
 // want passes an object on if it differs from what was passed on before.
@@ -204,6 +219,9 @@ func (p *Planner) want(id ruleset.ID, o ruleset.Object) {
 	}
 	p.planned[id] = o
 	p.out.Want(id, o)
+	if p.compiler != nil {
+		p.compiler.refer(id, o)
+	}
 }
 
 func (p *Planner) unwant(id ruleset.ID) {
@@ -212,6 +230,9 @@ func (p *Planner) unwant(id ruleset.ID) {
 	}
 	delete(p.planned, id)
 	p.out.Unwant(id)
+	if p.compiler != nil {
+		p.compiler.refer(id, nil)
+	}
 }
 
 func (p *Planner) wantChain(name string, c *ruleset.Chain) {

@@ -221,11 +221,20 @@ func newWorld(r *rand.Rand) (*world, []intent.Change) {
 // moment, the plan is the one that a new planner makes of the final picture;
 // and no chain refers to what is not there.
 func TestPlanner_PathDoesNotMatter(t *testing.T) {
+	for name, newPlanner := range planners {
+		t.Run(name, func(t *testing.T) { pathDoesNotMatter(t, newPlanner) })
+	}
+}
+
+// planners are both kinds.
+var planners = map[string]func(Out) *Planner{"one by one": NewPlanner, "compiled": NewCompilingPlanner}
+
+func pathDoesNotMatter(t *testing.T, newPlanner func(Out) *Planner) {
 	r := newRand(t)
 	for round := range 300 {
 		w, first := newWorld(r)
 		got := ruleset.NewState()
-		p := NewPlanner(got)
+		p := newPlanner(got)
 		for _, c := range first {
 			p.Note(c)
 		}
@@ -240,7 +249,7 @@ func TestPlanner_PathDoesNotMatter(t *testing.T) {
 		}
 		p.Flush()
 		want := ruleset.NewState()
-		fresh := NewPlanner(want)
+		fresh := newPlanner(want)
 		for k, v := range w.facts {
 			fresh.Note(intent.Change{Key: k, Value: v})
 		}
@@ -257,10 +266,10 @@ func TestPlanner_PathDoesNotMatter(t *testing.T) {
 // two base chains of a hook have one priority.
 func TestPlanner_EveryVerbIsWhereTheKernelTakesIt(t *testing.T) {
 	r := newRand(t)
-	for range 100 {
+	for i := range 100 {
 		w, first := newWorld(r)
 		s := ruleset.NewState()
-		p := NewPlanner(s)
+		p := []func(Out) *Planner{NewPlanner, NewCompilingPlanner}[i%2](s)
 		for _, c := range first {
 			p.Note(c)
 		}
@@ -315,6 +324,10 @@ func reach(s *ruleset.State, from string) map[string]bool {
 						visit(e.Chain)
 					}
 				}
+			case ruleset.Classify:
+				for _, e := range s.Verdicts[a.Target].Of {
+					visit(e.Chain)
+				}
 			}
 		}
 	}
@@ -343,12 +356,22 @@ func checkReferences(t *testing.T, s *ruleset.State) {
 					t.Fatalf("chain %s rule %d refers to map %s, which is not there", name, i, r.Action.Target)
 				}
 			}
+			if m := s.Verdicts[r.Action.Target]; r.Action.Verb == ruleset.Classify && (m == nil || m.Def == nil) {
+				t.Fatalf("chain %s rule %d refers to verdicts %s, which are not there", name, i, r.Action.Target)
+			}
 			for _, l := range [][]string{r.Match.SrcSets, r.Match.NotSrcSets, r.Match.DstSets, r.Match.NotDstSets, r.Match.SrcPortSets, r.Match.DstPortSets, r.Match.NotSrcPortSets, r.Match.NotDstPortSets} {
 				for _, set := range l {
 					if s.Sets[set] == nil {
 						t.Fatalf("chain %s rule %d refers to set %s, which is not there", name, i, set)
 					}
 				}
+			}
+		}
+	}
+	for name, m := range s.Verdicts {
+		for k, r := range m.Of {
+			if m.Def == nil || s.Chains[r.Chain] == nil {
+				t.Fatalf("verdicts %s lead %s to chain %s, which is not there, or are not wanted themselves", name, k, r.Chain)
 			}
 		}
 	}
@@ -363,10 +386,16 @@ func checkReferences(t *testing.T, s *ruleset.State) {
 
 // TestPlanner_FlushWithoutChangeIsSilent: nothing is passed on twice.
 func TestPlanner_FlushWithoutChangeIsSilent(t *testing.T) {
+	for name, newPlanner := range planners {
+		t.Run(name, func(t *testing.T) { flushIsSilent(t, newPlanner) })
+	}
+}
+
+func flushIsSilent(t *testing.T, newPlanner func(Out) *Planner) {
 	r := newRand(t)
 	w, first := newWorld(r)
 	out := &recorder{}
-	p := NewPlanner(out)
+	p := newPlanner(out)
 	for _, c := range first {
 		p.Note(c)
 	}

@@ -56,7 +56,7 @@ func (p *Planner) planPolicies() {
 	for k := range p.dirtyPolicies {
 		pol := p.policies[k]
 		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
-			wanted := map[string]bool{}
+			wanted, single := map[string]bool{}, map[string]bool{}
 			if pol != nil {
 				list := pol.Ingress
 				if d == api.Egress {
@@ -64,18 +64,28 @@ func (p *Planner) planPolicies() {
 				}
 				for _, v := range p.sortVariants(sortOf(pol), d) {
 					name := policyChain(k, d, v)
+					o := policyOrigin(k, pol.Tier, d)
+					if v.sort == sortNormal && p.compiler != nil {
+						single[name] = true
+						p.wantRuleChains(name, list, o, v)
+						if !p.compiler.oneByOne[k] {
+							continue
+						}
+					}
 					wanted[name] = true
-					p.wantChain(name, &ruleset.Chain{Rules: p.policyRules(list, policyOrigin(k, pol.Tier, d), v)})
+					p.wantChain(name, &ruleset.Chain{Rules: p.policyRules(list, o, v)})
 				}
 			}
 			for _, v := range everyVariant {
-				if name := policyChain(k, d, v); !wanted[name] {
+				name := policyChain(k, d, v)
+				if !wanted[name] {
 					p.unwantChain(name)
+				}
+				if p.compiler != nil && !single[name] {
+					p.wantRuleChains(name, nil, origin{}, v)
 				}
 			}
 		}
-		p.notePasses(k, pol)
-		p.noteKeeping(k, pol)
 	}
 	clear(p.dirtyPolicies)
 }
@@ -118,6 +128,10 @@ func (p *Planner) planProfiles() {
 			if pro == nil {
 				p.unwantChain(chain)
 				p.unwantChain(chain + natSuffix)
+				if p.compiler != nil {
+					p.wantRuleChains(chain, nil, origin{}, variant{})
+					p.wantRuleChains(chain+natSuffix, nil, origin{}, variant{})
+				}
 				continue
 			}
 			list := pro.Ingress
@@ -134,9 +148,19 @@ func (p *Planner) planProfiles() {
 func (p *Planner) wantVariants(name string, list []intent.Rule, o origin, d api.PolicyType) {
 	vs := p.variants(d)
 	for _, v := range vs {
+		if p.compiler != nil {
+			p.wantRuleChains(name+v.suffix, list, o, v)
+			if !p.compiler.profileOneByOne[o.name] {
+				p.unwantChain(name + v.suffix)
+				continue
+			}
+		}
 		p.wantChain(name+v.suffix, &ruleset.Chain{Rules: p.policyRules(list, o, v)})
 	}
 	if len(vs) == 1 {
 		p.unwantChain(name + natSuffix)
+		if p.compiler != nil {
+			p.wantRuleChains(name+natSuffix, nil, o, variant{})
+		}
 	}
 }

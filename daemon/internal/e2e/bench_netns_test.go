@@ -222,6 +222,9 @@ func BenchmarkNetnsNewFlow(b *testing.B) {
 		srv := startServer(b)
 		for b.Loop() {
 			packetCost(b, name, "no firewall", inj)
+			inj.NS.Run("nft", "add table inet tracking; add chain inet tracking in { type filter hook input priority 0; }; add rule inet tracking in ct state established accept")
+			packetCost(b, name, "connection tracking alone", inj)
+			inj.NS.Run("nft", "delete table inet tracking")
 			rev := srv.seed(b, append(size{hosts: 1000}.objects(), lastPolicy()))
 			a := startAgent(b, inj.NS, srv.etcd())
 			a.applied(b, rev)

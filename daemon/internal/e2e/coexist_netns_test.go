@@ -131,8 +131,9 @@ func edits(t testing.TB, ns *netnstest.NS) map[string]func() {
 			ns.Run("nft", "delete", "rule", "inet", "ripstop", "rs-input", "handle", handle("rs-input", "iifname vmap"))
 		},
 		"verdict altered, comment kept": func() {
-			ns.Run("nft", "replace", "rule", "inet", "ripstop", "rs-pi-gnp/main", "handle", handle("rs-pi-gnp/main", "9999-10000"),
-				"udp", "dport", "9999-10000", "counter", "accept", "comment", `"gnp/main ingress 0"`)
+			chain := "rs-pi-gnp/main//0"
+			ns.Run("nft", "replace", "rule", "inet", "ripstop", chain, "handle", handle(chain, "counter drop"),
+				"counter", "accept", "comment", `"gnp/main ingress 0"`)
 		},
 		"element deleted": func() { ns.Run("nft", "delete", "element", "inet", "ripstop", "rs-m-in", `{ "rstun0" }`) },
 		"chain flushed":   func() { ns.Run("nft", "flush", "chain", "inet", "ripstop", "rs-input") },

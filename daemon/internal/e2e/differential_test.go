@@ -42,14 +42,18 @@ var (
 	failsafeOut = []intent.Failsafe{{Protocol: 17, Port: 53}}
 )
 
+var oneByOne = flag.Bool("one-by-one", false, "the random tests plan rules one after the other, and do not compile them")
+
 // planned runs calc and the planner over resources.
 func planned(objs []api.Object) *ruleset.State {
-	s := ruleset.NewState()
-	planInto(s, objs)
-	return s
+	if *oneByOne {
+		return plannedBy(dataplane.NewPlanner, objs)
+	}
+	return plannedBy(dataplane.NewCompilingPlanner, objs)
 }
 
-func planInto(out dataplane.Out, objs []api.Object) {
+func plannedBy(newPlanner func(dataplane.Out) *dataplane.Planner, objs []api.Object) *ruleset.State {
+	s := ruleset.NewState()
 	g := calc.New(calc.Config{Host: here, Settings: intent.Settings{
 		FailsafeInbound: failsafeIn, FailsafeOutbound: failsafeOut, WorkloadPrefixes: []string{"cali"},
 		LogPrefix: "calico-packet", VXLANPort: 4789,
@@ -57,7 +61,7 @@ func planInto(out dataplane.Out, objs []api.Object) {
 	for _, o := range objs {
 		g.Note(api.Event{Key: o.Key(), Object: o, Revision: 1})
 	}
-	p := dataplane.NewPlanner(out)
+	p := newPlanner(s)
 	g.Flush(p.Note)
 	for name, addrs := range interfaces {
 		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}, Value: &intent.Interface{Addrs: addrs, Up: true}})
@@ -66,6 +70,7 @@ func planInto(out dataplane.Out, objs []api.Object) {
 		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: name}, Value: &intent.Interface{Up: true}})
 	}
 	p.Flush()
+	return s
 }
 
 func worldOf(objs []api.Object) *policy.World {
@@ -265,6 +270,7 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 	for range rounds {
 		objs := g.resources()
 		w, s := worldOf(objs), planned(objs)
+		other := plannedBy(dataplane.NewPlanner, objs)
 		for range each {
 			p := g.probeOf(objs)
 			want, d := allowedByPolicy(w, p)
@@ -273,6 +279,9 @@ func TestDifferential_PolicyAgreesWithPlan(t *testing.T) {
 				allowed++
 			} else {
 				denied++
+			}
+			if why := disagreement(objs, w, other, p); why != "" {
+				t.Fatalf("one by one: hook %s packet %+v: %s\n%s\n%s", p.hook, p.packet, why, text(objs), other)
 			}
 			if disagreement(objs, w, s, p) != "" {
 				reportSmallest(t, objs, p)

@@ -258,6 +258,7 @@ func newWords(t *testing.T) *words {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		status.NewCollector(status.NewBoard(status.Config{Host: here})).Describe(descs)
+		status.NewRuleCounts(nil).Describe(descs)
 		close(descs)
 	}()
 	name := regexp.MustCompile(`fqName: "([^"]+)"`)

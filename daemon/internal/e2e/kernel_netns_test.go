@@ -169,6 +169,12 @@ func objects(s *ruleset.State) map[ruleset.ID]ruleset.Object {
 			m[ruleset.ID{Kind: ruleset.KindMember, Name: n, Elem: e}] = ruleset.Member{}
 		}
 	}
+	for n, v := range s.Verdicts {
+		m[ruleset.ID{Kind: ruleset.KindVerdicts, Name: n}] = v.Def
+		for k, r := range v.Of {
+			m[ruleset.ID{Kind: ruleset.KindVerdict, Name: n, Elem: ruleset.Element{Net: k.Net}, Range: k.Range}] = r
+		}
+	}
 	for n, d := range s.Dispatches {
 		m[ruleset.ID{Kind: ruleset.KindDispatch, Name: n}] = d
 	}

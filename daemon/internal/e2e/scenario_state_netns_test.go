@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
@@ -525,13 +524,11 @@ func TestNetnsScenario_B12_InterfacesAreGuardedByName(t *testing.T) {
 // TestNetnsScenario_S145_OverfullSets: a set that is too large fails alone and
 // on the denying side, and recovers.
 func TestNetnsScenario_S145_OverfullSets(t *testing.T) {
-	c := nftables.Default()
-	c.MaxSetSize = 3
-	s := newStageOf(t, c)
+	s := newStage(t)
 	few := gns("g", "zone: big", "10.0.0.2/32, 10.0.0.4/32")
 	many := gns("g", "zone: big", "10.0.0.2/32, 10.0.0.4/32, 10.0.0.6/32, 10.0.0.8/32, 10.0.0.10/32")
 	picture := func(set string) string {
-		return tierDefault + hEth0 + set + gns("s", "zone: small", "10.0.0.20/32") +
+		return doc("FelixConfiguration", "default", "maxIpsetSize: 3") + tierDefault + hEth0 + set + gns("s", "zone: small", "10.0.0.20/32") +
 			gnp("a", "order: 1, ingress: [{action: Allow, source: {selector: zone == 'small'}}]") +
 			gnp("b", "order: 2, ingress: [{action: Allow, protocol: TCP, source: {notSelector: zone == 'big'}}]") +
 			gnp("c", "order: 3, ingress: [{action: Allow, protocol: UDP, source: {selector: zone == 'big'}}]")

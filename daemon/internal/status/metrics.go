@@ -81,7 +81,7 @@ type Collector struct {
 	felixEndpoints, felixPolicies, felixSelectors, felixResync, felixResyncs, felixFailures, felixHost      desc
 	clusterHEP, clusterHosts, clusterPolicies, clusterProfiles, clusterTiers, clusterWEP                    desc
 	syncState, lastApply, lastVerified, drift, repaired, faults, seen, applied, build, turns, fails, panics desc
-	ready, chains, rules, sets, members, snapshot, tracked, trackedMost, cut                                desc
+	ready, chains, rules, sets, members, verdicts, snapshot, tracked, trackedMost, cut                      desc
 }
 
 // NewCollector gives the Collector of a Board; register it once.
@@ -121,6 +121,7 @@ func NewCollector(b *Board) *Collector {
 		tracked:         gauge("ripstop_conntrack_entries", "Connections that the kernel tracks."),
 		trackedMost:     gauge("ripstop_conntrack_entries_max", "Connections that the kernel can track."),
 		cut:             counter("ripstop_conntrack_flows_cut_total", "Established flows that were cut because a change no longer allowed them."),
+		verdicts:        gauge("ripstop_dataplane_verdict_elements", "Elements of verdict maps in the kernel."),
 		snapshot:        gauge("ripstop_snapshot_good", "1 if the snapshot on disk can be read and written."),
 	}
 }
@@ -130,7 +131,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []desc{c.felixEndpoints, c.felixPolicies, c.felixSelectors, c.felixResync, c.felixResyncs, c.felixFailures, c.felixHost,
 		c.clusterHEP, c.clusterHosts, c.clusterPolicies, c.clusterProfiles, c.clusterTiers, c.clusterWEP,
 		c.syncState, c.lastApply, c.lastVerified, c.drift, c.repaired, c.faults, c.seen, c.applied, c.build, c.turns, c.fails, c.panics,
-		c.ready, c.chains, c.rules, c.sets, c.members, c.snapshot, c.tracked, c.trackedMost, c.cut} {
+		c.ready, c.chains, c.rules, c.sets, c.members, c.verdicts, c.snapshot, c.tracked, c.trackedMost, c.cut} {
 		ch <- d.d
 	}
 	c.board.metrics.apply.Describe(ch)
@@ -182,6 +183,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	put(c.tracked, float64(flows.Tracked))
 	put(c.trackedMost, float64(flows.Most))
 	put(c.cut, float64(flows.CutTotal))
+	put(c.verdicts, float64(dp.VerdictElements))
 	put(c.snapshot, truth(snapshot == ""))
 
 	m := &b.metrics

@@ -120,7 +120,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	reporter := status.NewReporter(board, store, log.With("part", "reporter"))
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(status.NewCollector(board), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(status.NewCollector(board), status.NewRuleCounts(l.filter.counts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
 		Doctor: examiner.doctor, Exposure: examiner.exposure}

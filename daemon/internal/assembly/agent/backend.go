@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/monitor"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
@@ -45,6 +46,11 @@ type backend struct {
 	own    uint32          // the netlink port by which it changes them; 0: others do it for it
 	// describe puts what it is and has on the status.
 	describe func(*api.DataplaneStatus)
+	// counts are what the kernel has counted, by the comment of rules. It is
+	// for any goroutine.
+	counts func(context.Context) (map[string]ruleset.Count, error)
+	// planner makes the planner whose plan suits it.
+	planner func(dataplane.Out) *dataplane.Planner
 	// settle applies what concerns it alone.
 	settle func(*intent.Settings)
 	// retire removes what another packet filter of ours has left.
@@ -92,7 +98,8 @@ func openNFTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 		return nil, err
 	}
 	return &backend{
-		filter: f, own: f.Port(), tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: cfg.Table}},
+		filter: f, counts: byComment(f.Counters, func(k nftables.CounterKey) string { return k.Comment }),
+		planner: dataplane.NewCompilingPlanner, own: f.Port(), tables: []monitor.Table{{Family: unix.NFPROTO_INET, Name: cfg.Table}},
 		describe: func(d *api.DataplaneStatus) {
 			s := f.Summary()
 			d.Backend, d.Why, d.OwnerFlag = f.Name(), why, s.Owner
@@ -100,6 +107,7 @@ func openNFTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 				d.Why += "; its owner flag is not in use: " + s.OwnerReason
 			}
 			d.Chains, d.Rules, d.Sets, d.Members = s.Chains, s.Rules, s.Sets, s.Members
+			d.VerdictElements = s.VerdictElements
 		},
 		settle: func(*intent.Settings) {},
 		retire: func(ctx context.Context) error {
@@ -110,6 +118,25 @@ func openNFTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 			return err
 		},
 	}, nil
+}
+
+// byComment adds up what was counted for rules of one comment in several
+// chains.
+func byComment[K comparable](read func(context.Context) (map[K]ruleset.Count, error), comment func(K) string) func(context.Context) (map[string]ruleset.Count, error) {
+	return func(ctx context.Context) (map[string]ruleset.Count, error) {
+		all, err := read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out := map[string]ruleset.Count{}
+		for k, n := range all {
+			sum := out[comment(k)]
+			sum.Packets += n.Packets
+			sum.Bytes += n.Bytes
+			out[comment(k)] = sum
+		}
+		return out, nil
+	}
 }
 
 func openIPTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backend, error) {
@@ -127,7 +154,8 @@ func openIPTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 	}
 	variant, version, reason := f.Variant()
 	b := &backend{
-		filter: f,
+		filter: f, counts: byComment(f.Counters, func(k iptables.CounterKey) string { return k.Comment }),
+		planner: dataplane.NewPlanner, // it has no verdict maps
 		describe: func(d *api.DataplaneStatus) {
 			s := f.Summary()
 			d.Backend, d.OwnerFlag = f.Name(), false

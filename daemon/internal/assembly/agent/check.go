@@ -54,7 +54,7 @@ func check(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.W
 	}
 	s := ruleset.NewState()
 	k := kernel.State{}
-	p, kp := dataplane.NewPlanner(s), dataplane.NewKernelPlanner(k)
+	p, kp := dataplane.NewCompilingPlanner(s), dataplane.NewKernelPlanner(k)
 	note := func(c intent.Change) {
 		p.Note(c)
 		kp.Note(c)

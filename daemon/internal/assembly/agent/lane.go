@@ -60,6 +60,7 @@ type lane struct {
 	counted    bool // endpoints have been told
 	interfaces map[string]*intent.Interface
 	governed   map[string][]string
+	enforced   map[string][]api.Enforced
 }
 
 func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
@@ -78,7 +79,7 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 		return nil, err
 	}
 	next := &succession{backend: l.filter}
-	l.planner = dataplane.NewPlanner(l.stage)
+	l.planner = l.filter.planner(l.stage)
 	l.loop = reconcile.NewLoop(reconcile.Config{
 		// The rules first, then the flows that they no longer allow, then what
 		// leads to workloads.
@@ -181,8 +182,15 @@ func (l *lane) plan(context.Context) error {
 	for name, ifaces := range l.planner.Governed() {
 		governed[name] = ifaces
 	}
+	enforced := map[string][]api.Enforced{}
+	for _, u := range l.planner.Units() {
+		enforced[u.Endpoint] = append(enforced[u.Endpoint], api.Enforced{
+			Chain: u.Chain, Program: u.Program, Why: u.Why,
+			Rules: u.Rules, Classes: u.Classes, Peers: u.Peers, Lists: u.Lists, Entries: u.Entries, Bytes: u.Bytes(),
+		})
+	}
 	l.mu.Lock()
-	l.governed = governed
+	l.governed, l.enforced = governed, enforced
 	l.mu.Unlock()
 	l.showEndpoints()
 	if !l.opened {
@@ -260,7 +268,7 @@ func (l *lane) showEndpoints() {
 	}
 	var out []api.EndpointState
 	for _, e := range l.endpoints {
-		s := api.EndpointState{Name: e.Name, Policies: e.Policies, Profiles: e.Profiles, Status: "up"}
+		s := api.EndpointState{Name: e.Name, Policies: e.Policies, Profiles: e.Profiles, Status: "up", Enforced: l.enforced[e.Name]}
 		ifaces, governs := l.governed[e.Name]
 		s.Interfaces = ifaces
 		missing := slices.DeleteFunc(slices.Clone(ifaces), func(i string) bool { return l.interfaces[i] != nil })

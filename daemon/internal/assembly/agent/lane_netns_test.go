@@ -27,8 +27,9 @@ func testPicture() []intent.Change {
 	return []intent.Change{
 		{Key: intent.Key{Kind: intent.KindSettings}, Value: &intent.Settings{}},
 		{Key: intent.Key{Kind: intent.KindSet, Name: "s"}, Value: &intent.Set{Type: intent.Nets}},
-		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("10.0.0.0/8")}}, Value: intent.IsMember{}},
-		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: api.AllInterfaces}},
+		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("172.16.0.0/12")}}, Value: intent.IsMember{}},
+		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{Interface: api.AllInterfaces, Profiles: []string{"p"}}},
+		{Key: intent.Key{Kind: intent.KindProfile, Name: "p"}, Value: &intent.Profile{Ingress: []intent.Rule{{Action: api.Allow, Source: intent.Entity{Set: "s"}}}}},
 	}
 }
 
@@ -78,7 +79,7 @@ func TestNetnsLane_RulesOfBeforeStayUntilThePictureIsWhole(t *testing.T) {
 	links := func(l *lane) { l.noteLinks(testLinks()) }
 	turns(newTestLane(), func(l *lane) { l.picture(testPicture(), 7) }, links)
 	want := rules()
-	if !strings.Contains(want, "hook input") || !strings.Contains(want, "10.0.0.0/8") {
+	if !strings.Contains(want, "hook input") || !strings.Contains(want, "172.16.0.0/12") {
 		t.Fatalf("the first agent's table lacks what it should have:\n%s", want)
 	}
 	for i, order := range [][]func(*lane){
@@ -146,7 +147,7 @@ func TestNetnsLane_HalfAPlanReachesNobody(t *testing.T) {
 	l.picture([]intent.Change{
 		{Key: intent.Key{Kind: intent.KindMember, Name: "s", Member: intent.Member{Net: netip.MustParsePrefix("192.168.0.0/16")}}, Value: intent.IsMember{}},
 		{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"}, Value: &intent.HostEndpoint{
-			Interface: api.AllInterfaces, Tiers: []intent.Tier{{Name: "default", Ingress: []api.Key{bad}}}}},
+			Interface: api.AllInterfaces, Profiles: []string{"p"}, Tiers: []intent.Tier{{Name: "default", DefaultPass: true, Ingress: []api.Key{bad}}}}},
 		policy("NoSuchAction"), // the planner takes that for a broken promise
 	}, 8)
 	turn()
@@ -199,8 +200,10 @@ func TestNetnsLane_StatusShowsWorkloads(t *testing.T) {
 	}
 	want := []api.EndpointState{
 		{Name: "h", Status: "error"},
-		{Name: "prod/a", Interfaces: []string{"cali1"}, Status: "up", Policies: []string{"default/NetworkPolicy(prod/p)"}, Profiles: []string{"kns.prod"}},
-		{Name: "prod/b", Interfaces: []string{"cali2"}, Status: "error"},
+		{Name: "prod/a", Interfaces: []string{"cali1"}, Status: "up", Policies: []string{"default/NetworkPolicy(prod/p)"}, Profiles: []string{"kns.prod"},
+			Enforced: []api.Enforced{{Chain: "wi-prod/a", Program: "wi-prod/a", Rules: 1}, {Chain: "wo-prod/a", Program: "wo-prod/a", Rules: 1}}},
+		{Name: "prod/b", Interfaces: []string{"cali2"}, Status: "error",
+			Enforced: []api.Enforced{{Chain: "wi-prod/b", Program: "wi-prod/a", Rules: 1}, {Chain: "wo-prod/b", Program: "wo-prod/a", Rules: 1}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("endpoints on the board (-want +got):\n%s", diff)

@@ -33,9 +33,15 @@ func changeOf(s *ruleset.State, noted map[ruleset.ID]ruleset.Object) change {
 		switch id.Kind {
 		case ruleset.KindMember:
 			c.members.add(id.Elem.Net)
+		case ruleset.KindVerdict: // of addresses: as good as a member
+			if id.Elem.Net.IsValid() {
+				c.members.add(id.Elem.Net)
+			} else {
+				c.rest = true
+			}
 		case ruleset.KindChain:
 			c.chains = append(c.chains, id.Name)
-		case ruleset.KindSet: // one that comes or goes is not used by other chains
+		case ruleset.KindSet, ruleset.KindVerdicts: // one that comes or goes is not used by other chains
 			c.rest = c.rest || old != nil && o != nil
 		default:
 			c.rest = true
@@ -66,6 +72,16 @@ func object(s *ruleset.State, id ruleset.ID) ruleset.Object {
 	case ruleset.KindEntry:
 		if e, ok := s.Entries[id.Name][id.Iface]; ok {
 			return e
+		}
+	case ruleset.KindVerdicts:
+		if m := s.Verdicts[id.Name]; m != nil && m.Def != nil {
+			return m.Def
+		}
+	case ruleset.KindVerdict:
+		if m := s.Verdicts[id.Name]; m != nil {
+			if r, ok := m.Of[ruleset.VerdictKey{Net: id.Elem.Net, Range: id.Range}]; ok {
+				return r
+			}
 		}
 	}
 	return nil

@@ -448,14 +448,18 @@ func DriftState() *ruleset.State {
 }
 
 // driftProbes are packets that tell whether DriftState is in force.
-var driftProbes = []struct {
+var driftProbes = []driftProbe{{"10.1.0.2", 80, true}, {"10.1.0.3", 80, false}, {"10.1.0.2", 81, false}, {"10.1.0.2", 95, true}}
+
+type driftProbe struct {
 	src  string
 	port uint16
 	want bool
-}{{"10.1.0.2", 80, true}, {"10.1.0.3", 80, false}, {"10.1.0.2", 81, false}, {"10.1.0.2", 95, true}}
+}
 
-func (b *bench) driftIntact() bool {
-	for _, p := range driftProbes {
+func (b *bench) driftIntact() bool { return b.intact(driftProbes) }
+
+func (b *bench) intact(probes []driftProbe) bool {
+	for _, p := range probes {
 		if b.send(toHost, tcp(p.src, "10.1.0.1", p.port)) != p.want {
 			return false
 		}
@@ -466,16 +470,21 @@ func (b *bench) driftIntact() bool {
 // driftRepair: whatever another tool changes is found by the next Resync,
 // reported, and repaired.
 func (s Suite) driftRepair(t *testing.T) {
-	for _, name := range slices.Sorted(maps.Keys(s.Tamper)) {
+	s.drift(t, s.Tamper, DriftState(), driftProbes)
+}
+
+// drift makes a state, changes it in every way, and sees it repaired.
+func (s Suite) drift(t *testing.T, tamper map[string]string, state *ruleset.State, probes []driftProbe) {
+	for _, name := range slices.Sorted(maps.Keys(tamper)) {
 		t.Run(name, func(t *testing.T) {
 			var drifts []string
 			b := s.bench(t, Options{OnDrift: func(what []string, repaired bool) {
 				drifts = append(drifts, fmt.Sprint(what, repaired))
 			}})
-			b.state = DriftState()
+			b.state = state
 			wantAll(b.be, b.state, func(int, func(i, j int)) {})
 			b.reconcile()
-			if !b.driftIntact() {
+			if !b.intact(probes) {
 				t.Fatal("the state is not in force at the start")
 			}
 			b.be.Resync()
@@ -483,10 +492,10 @@ func (s Suite) driftRepair(t *testing.T) {
 			if len(drifts) != 0 {
 				t.Fatalf("drift reported though nobody changed anything: %v", drifts)
 			}
-			b.inj.NS.Run("sh", "-ec", s.Tamper[name])
+			b.inj.NS.Run("sh", "-ec", tamper[name])
 			b.be.Resync()
 			b.reconcile()
-			if !b.driftIntact() {
+			if !b.intact(probes) {
 				t.Error("not repaired")
 			}
 			if len(drifts) != 1 {
@@ -608,8 +617,10 @@ func (s Suite) updates(t *testing.T) {
 type Tally struct{ Packets, Admitted, Cut int }
 
 // Probe sends the packets whose verdict Churn does not change.
-func (t *Tally) Probe(inj *netnstest.Injector) {
-	for _, p := range driftProbes {
+func (t *Tally) Probe(inj *netnstest.Injector) { t.probe(inj, driftProbes) }
+
+func (t *Tally) probe(inj *netnstest.Injector, probes []driftProbe) {
+	for _, p := range probes {
 		t.Packets++
 		switch got := inj.In("rstun0", tcp(p.src, "10.1.0.1", p.port)); {
 		case got && !p.want:

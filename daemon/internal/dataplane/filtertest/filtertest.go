@@ -66,11 +66,20 @@ type Suite struct {
 	// Foreign makes objects of another tool, ForeignDump prints them, and
 	// both are shell commands.
 	Foreign, ForeignDump string
+	// Verdicts: the back end has verdict maps. TamperVerdicts are ways to
+	// change those that the VerdictDrift test has made (verdictState).
+	Verdicts       bool
+	TamperVerdicts map[string]string
 }
 
 // Run runs the whole contract.
 func (s Suite) Run(t *testing.T) {
 	t.Run("RandomStates", s.randomStates)
+	if s.Verdicts {
+		t.Run("RandomVerdicts", s.randomVerdicts)
+		t.Run("VerdictDrift", s.verdictDrift)
+		t.Run("VerdictUpdatesNeverLeak", s.verdictUpdates)
+	}
 	t.Run("OrderOfWishes", s.order)
 	t.Run("Hooks", s.hooks)
 	t.Run("Conntrack", s.conntrack)
@@ -177,6 +186,12 @@ func all(s *ruleset.State) (ids []ruleset.ID, objects []ruleset.Object) {
 	for name, m := range s.Entries {
 		for iface, e := range m {
 			add(ruleset.ID{Kind: ruleset.KindEntry, Name: name, Iface: iface}, e)
+		}
+	}
+	for name, m := range s.Verdicts {
+		add(ruleset.ID{Kind: ruleset.KindVerdicts, Name: name}, m.Def)
+		for k, r := range m.Of {
+			add(ruleset.ID{Kind: ruleset.KindVerdict, Name: name, Elem: ruleset.Element{Net: k.Net}, Range: k.Range}, r)
 		}
 	}
 	return ids, objects

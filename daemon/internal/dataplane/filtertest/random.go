@@ -80,6 +80,8 @@ type generator struct {
 	// early: the chain stands before connection tracking. What it says of
 	// NoTrack is looked at by a chain behind it, watch.
 	early bool
+	// verdicts: chains classify, too.
+	verdicts bool
 }
 
 // rawPriority is before connection tracking, which begins at -200.
@@ -126,6 +128,12 @@ func (g *generator) chain(i int, hook ruleset.Hook) *ruleset.Chain {
 	}
 	for range g.r.IntN(6) {
 		r := ruleset.Rule{Match: g.match(), Action: g.action(i, hook)}
+		if r.Action.Verb == ruleset.Classify {
+			if i != 0 { // verdicts lead to any chain but the first
+				continue
+			}
+			r.Match, r.Action = g.classify()
+		}
 		r.Counter = g.r.IntN(2) == 0
 		if g.r.IntN(2) == 0 {
 			r.Comment = fmt.Sprintf("rule %d", g.r.IntN(4))
@@ -145,6 +153,9 @@ func (g *generator) action(i int, hook ruleset.Hook) ruleset.Action {
 		verbs = append(verbs, ruleset.NoTrack, ruleset.NoTrack)
 	case g.hooks[0] != ruleset.HookPostrouting: // the kernel refuses to answer from there
 		verbs = append(verbs, ruleset.Reject)
+	}
+	if i+1 < nChains && g.verdicts {
+		verbs = append(verbs, ruleset.Classify, ruleset.Classify, ruleset.Classify)
 	}
 	if i+1 < nChains {
 		verbs = append(verbs, ruleset.Jump, ruleset.Jump, ruleset.Goto, ruleset.DispatchIn, ruleset.DispatchOut)
@@ -267,6 +278,10 @@ func (g *generator) icmp(m *ruleset.Match) {
 
 // change makes one random change of the wishes.
 func (g *generator) change(b *bench) {
+	if g.verdicts && g.r.IntN(2) == 0 {
+		g.changeVerdicts(b)
+		return
+	}
 	switch g.r.IntN(10) {
 	case 0, 1, 2:
 		i := g.r.IntN(nChains)
@@ -293,6 +308,9 @@ func (g *generator) change(b *bench) {
 // start wants a whole random state.
 func (g *generator) start(b *bench) {
 	g.sets(b)
+	if g.verdicts {
+		g.verdictMaps(b)
+	}
 	for range 12 {
 		b.Want(g.member(), ruleset.Member{})
 	}

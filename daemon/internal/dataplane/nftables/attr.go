@@ -5,6 +5,8 @@ package nftables
 import (
 	"encoding/binary"
 	"errors"
+
+	"golang.org/x/sys/unix"
 )
 
 // enc appends netlink attributes to a buffer.
@@ -54,6 +56,13 @@ func (e *enc) nest(typ uint16) int {
 
 func (e *enc) end(at int) {
 	binary.NativeEndian.PutUint16(e.b[at:], uint16(len(e.b)-at))
+}
+
+// value writes plain data (NFTA_DATA_VALUE).
+func (e *enc) value(attr uint16, v []byte) {
+	d := e.nest(attr)
+	e.bytes(unix.NFTA_DATA_VALUE, v)
+	e.end(d)
 }
 
 var errAttr = errors.New("malformed netlink attribute")

@@ -65,6 +65,18 @@ func suite() filtertest.Suite {
  add table ip ripstop
  add chain ip ripstop rs-in { type filter hook input priority 0; }
  add rule ip ripstop rs-in tcp dport 9 accept'`,
+		Verdicts: true,
+		TamperVerdicts: map[string]string{
+			"element altered": `nft delete element inet ripstop rs-v-peers '{ 10.1.0.2 }'; nft add element inet ripstop rs-v-peers '{ 10.1.0.2 : goto rs-ok }'`,
+			"element deleted": `nft delete element inet ripstop rs-v-peers '{ 10.1.0.2 }'`,
+			"element added":   `nft add element inet ripstop rs-v-peers '{ 10.1.0.3 : goto rs-ok }'`,
+			"port added":      `nft add element inet ripstop rs-v-ports-a '{ 81 : accept }'`,
+			"range deleted":   `nft delete element inet ripstop rs-v-ports-b '{ 90-99 }'`,
+			"net deleted":     `nft delete element inet ripstop rs-v-nets '{ 10.1.0.192/26 }'`,
+			"catch-all":       `nft add element inet ripstop rs-v-peers '{ * : goto rs-ok }'`,
+			"map flushed":     `nft flush map inet ripstop rs-v-peers`,
+			"rule deleted":    `nft delete rule inet ripstop rs-in handle $(nft -a list chain inet ripstop rs-in | sed -n 's/.*@rs-v-peers.*handle //p')`,
+		},
 		Dump:        `nft -a list ruleset`,
 		ForeignDump: `nft -a list table inet other; nft -a list table ip ripstop`,
 	}

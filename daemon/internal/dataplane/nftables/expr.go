@@ -27,12 +27,6 @@ func (p *prog) expr(name string, fill func()) {
 	p.end(el)
 }
 
-func (p *prog) value(attr uint16, v []byte) {
-	d := p.nest(attr)
-	p.bytes(unix.NFTA_DATA_VALUE, v)
-	p.end(d)
-}
-
 func (p *prog) meta(key, dreg uint32) {
 	p.expr("meta", func() {
 		p.u32(unix.NFTA_META_KEY, key)

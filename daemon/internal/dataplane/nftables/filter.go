@@ -59,12 +59,14 @@ type Filter struct {
 	chains map[string]*chainState
 	sets   map[string]*setState
 	maps   map[string]*mapState
-
+	// verdicts are verdict maps.
+	verdicts map[string]*verdictMap
 	// What is to be looked at by the next plan.
-	dirtyChains map[*chainState]struct{}
-	dirtySets   map[*setState]struct{}
-	dirtyMaps   map[*mapState]struct{}
-	doomed      map[ref]struct{} // in the kernel, not wanted
+	dirtyChains   map[*chainState]struct{}
+	dirtySets     map[*setState]struct{}
+	dirtyMaps     map[*mapState]struct{}
+	dirtyVerdicts map[*verdictMap]struct{}
+	doomed        map[ref]struct{} // in the kernel, not wanted
 
 	k     *kernel // nil: to be read
 	refs  map[ref]int
@@ -174,6 +176,7 @@ func New(cfg Config) (*Filter, error) {
 	f := &Filter{
 		cfg: cfg, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet",
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{},
+		verdicts: map[string]*verdictMap{}, dirtyVerdicts: map[*verdictMap]struct{}{},
 		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{}, refusedConsts: map[string]error{},
 		dirtyChains: map[*chainState]struct{}{}, dirtySets: map[*setState]struct{}{}, dirtyMaps: map[*mapState]struct{}{},
 	}
@@ -234,6 +237,8 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 		m.dirty[id.Iface] = struct{}{}
 		m.refused, m.hopeless = nil, false
 		f.dirtyMaps[m] = struct{}{}
+	case *ruleset.Verdicts, ruleset.Ruling:
+		f.wantVerdicts(id, o)
 	default:
 		panic(fmt.Sprintf("nftables: object of type %T", o))
 	}
@@ -273,6 +278,8 @@ func (f *Filter) Unwant(id ruleset.ID) {
 			m.dirty[id.Iface] = struct{}{}
 			f.dirtyMaps[m] = struct{}{}
 		}
+	case ruleset.KindVerdicts, ruleset.KindVerdict:
+		f.unwantVerdicts(id)
 	default:
 		panic(fmt.Sprintf("nftables: id of kind %d", id.Kind))
 	}

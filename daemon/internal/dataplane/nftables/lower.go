@@ -26,6 +26,7 @@ type resolver interface {
 	set(name string, typ ruleset.SetType, f ruleset.Family) (kname string, over bool, err error)
 	chain(name string) (kname string, err error)
 	dispatch(name string) (kname string, err error)
+	verdictsOf(name string) (kname string, def *ruleset.Verdicts, err error)
 	// constName is where a constant set of that name and kind is or will be.
 	constName(kname string, spec setSpec) string
 }
@@ -131,6 +132,8 @@ func (l *lowerer) action(r *ruleset.Rule) ([]ending, error) {
 			return nil, err
 		}
 		return one(func(p *prog) { p.meta(key, reg1); p.vmap(kname) })
+	case ruleset.Classify:
+		return l.classify(r)
 	case ruleset.Log:
 		unit, ok := logUnits[a.LogUnit]
 		if a.LogRate > 0 && !ok {

@@ -16,6 +16,7 @@ const (
 	prefixConst = "rs-c-"
 	prefixMap   = "rs-m-"
 	prefixHash  = "rs-h-"
+	prefixRule  = "rs-v-"
 
 	maxName     = 250 // the kernel's 255, less a variant's suffix
 	maxVariants = 8
@@ -24,13 +25,15 @@ const (
 func chainName(name string) string { return plainOrHash(prefixOurs, name) }
 
 func setName(name string) string {
-	if strings.HasPrefix(name, "c-") || strings.HasPrefix(name, "m-") {
+	if len(name) > 1 && name[1] == '-' && strings.Contains("cmv", name[:1]) {
 		return hashed(name)
 	}
 	return plainOrHash(prefixOurs, name)
 }
 
 func mapName(name string) string { return plainOrHash(prefixMap, name) }
+
+func verdictsName(name string) string { return plainOrHash(prefixRule, name) }
 
 // plainOrHash keeps a name that the kernel takes and that nothing else
 // could be called; others are hashed.

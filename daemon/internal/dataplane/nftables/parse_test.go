@@ -18,8 +18,11 @@ type names struct{ over map[string]bool }
 func (n names) set(name string, _ ruleset.SetType, _ ruleset.Family) (string, bool, error) {
 	return setName(name), n.over[name], nil
 }
-func (names) chain(name string) (string, error)        { return chainName(name), nil }
-func (names) dispatch(name string) (string, error)     { return mapName(name), nil }
+func (names) chain(name string) (string, error)    { return chainName(name), nil }
+func (names) dispatch(name string) (string, error) { return mapName(name), nil }
+func (names) verdictsOf(name string) (string, *ruleset.Verdicts, error) {
+	return verdictsName(name), &ruleset.Verdicts{Type: ruleset.ByPort}, nil
+}
 func (names) constName(kname string, _ setSpec) string { return kname }
 
 func lower(t *testing.T, r ruleset.Rule, over ...string) []lowered {
@@ -36,6 +39,10 @@ func lower(t *testing.T, r ruleset.Rule, over ...string) []lowered {
 	return out
 }
 
+func classifyBy(verdicts string) ruleset.Rule {
+	return ruleset.Rule{Match: ruleset.Match{Protocol: 6}, Action: ruleset.Action{Verb: ruleset.Classify, Target: verdicts, Field: ruleset.FieldDstPort}}
+}
+
 func TestDigest_SeesEveryDifference(t *testing.T) {
 	accept, drop := ruleset.Action{Verb: ruleset.Accept}, ruleset.Action{Verb: ruleset.Drop}
 	port := func(a, b uint16) []ruleset.PortRange { return []ruleset.PortRange{{Min: a, Max: b}} }
@@ -44,6 +51,7 @@ func TestDigest_SeesEveryDifference(t *testing.T) {
 		{Action: ruleset.Action{Verb: ruleset.Jump, Target: "a"}}, {Action: ruleset.Action{Verb: ruleset.Jump, Target: "b"}},
 		{Action: ruleset.Action{Verb: ruleset.Goto, Target: "a"}},
 		{Action: ruleset.Action{Verb: ruleset.DispatchIn, Target: "a"}}, {Action: ruleset.Action{Verb: ruleset.DispatchOut, Target: "a"}},
+		classifyBy("v"), classifyBy("w"),
 		{Action: accept, Counter: true},
 		{Match: ruleset.Match{Protocol: 6}, Action: accept}, {Match: ruleset.Match{NotProtocol: 6}, Action: accept},
 		{Match: ruleset.Match{Protocol: 6, DstPorts: port(0, 0)}, Action: accept},
@@ -200,7 +208,7 @@ func FuzzParse(f *testing.F) {
 	b.header(subsystem|unix.NFT_MSG_NEWSETELEM, 0, familyINet, 0)
 	list := b.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 	putElement(&b.enc, []byte{10, 0, 0, 0}, false, verdict{})
-	putElement(&b.enc, []byte{11, 0, 0, 0}, true, verdict{nfAccept, "", true})
+	putElement(&b.enc, []byte{11, 0, 0, 0}, true, verdict{code: nfAccept, there: true})
 	b.end(list)
 	b.closeMsg()
 	f.Add(b.b)

@@ -33,6 +33,7 @@ type plan struct {
 	consts   []constChange
 	chains   []*chainPlan // changed
 	maps     []mapChange
+	rulings  []verdictChange
 	gone     []ref // deleted, in order
 
 	lower *lowerer
@@ -42,6 +43,7 @@ type plan struct {
 	names map[string]*chainPlan      // of all, by kernel name
 	keep  map[*chainState]struct{}   // stays dirty
 	keepM map[*mapState]map[string]struct{}
+	keepV map[*verdictMap]map[string]struct{}
 	delta map[ref]int
 	fresh map[string]bool // sets that prepare made
 	// dead are the rules, by index, that lead to what will not be there.
@@ -94,7 +96,7 @@ type chainPlan struct {
 func (f *Filter) plan() *plan {
 	p := &plan{
 		f: f, prepare: newBatch(), change: newBatch(), clean: newBatch(), all: map[*chainState]*chainPlan{}, names: map[string]*chainPlan{},
-		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, delta: map[ref]int{}, fresh: map[string]bool{},
+		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, keepV: map[*verdictMap]map[string]struct{}{}, delta: map[ref]int{}, fresh: map[string]bool{},
 		dead: map[*chainState]map[int]error{},
 	}
 	p.lower = &lowerer{resolver: p, consts: map[string]*constSet{}}
@@ -106,6 +108,10 @@ func (f *Filter) plan() *plan {
 	dirtyMaps := sorted(f.dirtyMaps, func(m *mapState) string { return m.name })
 	for _, m := range dirtyMaps {
 		p.nameMap(m)
+	}
+	dirtyVerdicts := sorted(f.dirtyVerdicts, func(m *verdictMap) string { return m.name })
+	for _, m := range dirtyVerdicts {
+		p.nameVerdicts(m)
 	}
 	for c := range maps.Clone(f.dirtyChains) {
 		p.nameChain(c)
@@ -119,6 +125,9 @@ func (f *Filter) plan() *plan {
 	}
 	for _, m := range dirtyMaps {
 		p.planMap(m)
+	}
+	for _, m := range dirtyVerdicts {
+		p.planVerdicts(m)
 	}
 	p.planConsts()
 	p.planGone()
@@ -381,7 +390,7 @@ func (p *plan) planMap(m *mapState) {
 				mc.set[key] = verdict{code: nfDrop, there: true}
 				continue
 			}
-			v = verdict{unix.NFT_GOTO, c.kname, true}
+			v = verdict{code: unix.NFT_GOTO, chain: c.kname, there: true}
 		}
 		if mc.old[key] != v {
 			mc.set[key] = v

@@ -245,7 +245,7 @@ func (f *Filter) readSet(k *kernel, m message) error {
 	return err
 }
 
-// verdict is the data of a dispatch map's element; zero: none.
+// verdict is the data of a map's element; zero: none.
 type verdict struct {
 	code  int32
 	chain string
@@ -257,6 +257,7 @@ type verdict struct {
 type records struct {
 	keyLen   int
 	b        []byte
+	isMap    bool
 	verdicts []verdict // of maps, in step
 	tainted  bool
 }
@@ -273,6 +274,9 @@ func (r *records) Swap(i, j int) {
 	n := copy(tmp[:], a)
 	copy(a, b)
 	copy(b, tmp[:n])
+	if r.isMap {
+		r.verdicts[i], r.verdicts[j] = r.verdicts[j], r.verdicts[i]
+	}
 }
 
 // readElements lists the elements of a set.
@@ -280,7 +284,7 @@ func (f *Filter) readElements(name string, spec setSpec) (*records, error) {
 	if spec.keyLen == 0 || spec.keyLen > 62 {
 		return nil, fmt.Errorf("set %s: key of %d bytes", name, spec.keyLen)
 	}
-	r := &records{keyLen: int(spec.keyLen)}
+	r := &records{keyLen: int(spec.keyLen), isMap: spec.flags&unix.NFT_SET_MAP != 0}
 	reset := func() { r.b, r.verdicts, r.tainted = nil, nil, false }
 	fill := func(e *enc) {
 		e.str(unix.NFTA_SET_ELEM_LIST_TABLE, f.cfg.Table)
@@ -344,17 +348,24 @@ func (r *records) element(b []byte) error {
 		start = 0
 	}
 	r.b = append(append(r.b, key...), start)
-	r.verdicts = append(r.verdicts, vd)
+	if r.isMap {
+		r.verdicts = append(r.verdicts, vd)
+	}
 	return nil
 }
 
 // ranges visits what the elements mean: of an interval set the intervals, of
 // others single keys.
 func (r *records) ranges(spec setSpec, visit func(lo, hi []byte)) {
+	r.each(spec, func(_ int, lo, hi []byte) { visit(lo, hi) })
+}
+
+// each is ranges with the element's number.
+func (r *records) each(spec setSpec, visit func(i int, lo, hi []byte)) {
 	n := r.Len()
 	if !spec.interval() {
 		for i := range n {
-			visit(r.key(i), r.key(i))
+			visit(i, r.key(i), r.key(i))
 		}
 		return
 	}
@@ -390,6 +401,6 @@ func (r *records) ranges(spec setSpec, visit func(lo, hi []byte)) {
 				hi[j] = 0xff
 			}
 		}
-		visit(r.key(i), hi)
+		visit(i, r.key(i), hi)
 	}
 }

@@ -37,6 +37,14 @@ func (f *Filter) setAside(r *refusal) bool {
 		if m.hopeless = m.refused != nil; !m.hopeless {
 			m.refused = err
 		}
+	case 'v':
+		m := f.verdicts[r.object.name]
+		if m == nil || m.hopeless {
+			return false
+		}
+		if m.hopeless = m.refused != nil; !m.hopeless {
+			m.refused = err
+		}
 	case 'k':
 		if f.refusedConsts[r.object.name] != nil {
 			return false
@@ -94,6 +102,13 @@ func (f *Filter) forgive() {
 		if s.refused != nil {
 			s.refused = nil
 			f.dirtySets[s] = struct{}{}
+		}
+	}
+	for _, m := range f.verdicts {
+		if m.refused != nil {
+			m.refused, m.hopeless = nil, false
+			m.allDirty()
+			f.dirtyVerdicts[m] = struct{}{}
 		}
 	}
 	for _, m := range f.maps {

@@ -148,6 +148,11 @@ func (f *Filter) markAll() {
 	for _, s := range f.sets {
 		f.dirtySets[s] = struct{}{}
 	}
+	for _, m := range f.verdicts {
+		m.kname = ""
+		m.allDirty()
+		f.dirtyVerdicts[m] = struct{}{}
+	}
 	for _, m := range f.maps {
 		m.kname = ""
 		f.dirtyMaps[m] = struct{}{}
@@ -170,7 +175,7 @@ func (f *Filter) readAllElements(k *kernel, believed bool) error {
 		if done[name] {
 			continue
 		}
-		isMap := s.spec == dispatchSpec
+		isMap := s.spec == dispatchSpec || strings.HasPrefix(name, prefixRule)
 		if !isMap && !strings.HasPrefix(name, prefixConst) {
 			continue // nobody's: it will go
 		}
@@ -183,10 +188,7 @@ func (f *Filter) readAllElements(k *kernel, believed bool) error {
 			r.ranges(s.spec, func(lo, hi []byte) { s.ranges = append(s.ranges, krange{string(lo), string(hi)}) })
 			continue
 		}
-		s.verdicts = map[string]verdict{}
-		for i, v := range r.verdicts {
-			s.verdicts[string(r.key(i))] = v
-		}
+		s.verdicts = r.entries(s.spec)
 	}
 	return nil
 }
@@ -316,7 +318,7 @@ func (f *Filter) compare(old, k *kernel) {
 			f.drifted(fmt.Sprintf("set %s deleted", name))
 		case a.spec != b.spec:
 			f.drifted(fmt.Sprintf("set %s made anew", name))
-		case !maps.Equal(a.verdicts, b.verdicts) || !slices.Equal(a.ranges, b.ranges) || b.tainted && a.spec == dispatchSpec:
+		case !maps.Equal(a.verdicts, b.verdicts) || !slices.Equal(a.ranges, b.ranges) || b.tainted && a.verdicts != nil:
 			f.drifted(fmt.Sprintf("set %s: elements altered", name))
 		}
 	}

@@ -5,6 +5,8 @@ package nftables
 import (
 	"errors"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
@@ -16,7 +18,7 @@ func (p *plan) settlePrepared() {
 	for _, s := range p.newSets {
 		p.fresh[s.kname] = true
 		k.sets[s.kname] = &kset{spec: s.spec}
-		if s.spec == dispatchSpec {
+		if s.spec.flags&unix.NFT_SET_MAP != 0 {
 			k.sets[s.kname].verdicts = map[string]verdict{}
 		}
 	}
@@ -59,6 +61,11 @@ func (p *plan) settleSets(fresh bool) {
 	for _, c := range p.consts {
 		if p.fresh[c.kname] == fresh {
 			k.sets[c.kname].ranges = c.set.ranges
+		}
+	}
+	for _, m := range p.rulings {
+		if p.fresh[m.kname] == fresh {
+			m.settle(k.sets[m.kname])
 		}
 	}
 	for _, m := range p.maps {
@@ -130,6 +137,9 @@ func (p *plan) done(f *Filter) {
 			delete(f.sets, s.name)
 		}
 		delete(f.dirtySets, s)
+	}
+	for m := range f.dirtyVerdicts {
+		p.doneVerdicts(m)
 	}
 	for m := range f.dirtyMaps {
 		clear(m.dirty)

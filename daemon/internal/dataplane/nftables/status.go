@@ -31,6 +31,8 @@ type Summary struct {
 	Chains, Rules, Sets int
 	// Members is the number of elements of sets in the kernel.
 	Members int
+	// VerdictElements is the number of elements of verdict maps.
+	VerdictElements int
 	// Owner: nobody else can change the table; if not, OwnerReason says why.
 	Owner       bool
 	OwnerReason string
@@ -43,6 +45,11 @@ func (f *Filter) summarise() {
 		s.Chains, s.Sets = len(f.k.chains), len(f.k.sets)
 		for _, c := range f.k.chains {
 			s.Rules += len(c.rules)
+		}
+		for _, m := range f.verdicts {
+			if ks := f.k.sets[m.kname]; ks != nil {
+				s.VerdictElements += len(ks.verdicts)
+			}
 		}
 	}
 	var over []string

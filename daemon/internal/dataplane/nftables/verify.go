@@ -59,6 +59,14 @@ func (f *Filter) verify(p *plan, fresh bool) error {
 			return fmt.Errorf("set %s: reads back other than written", c.kname)
 		}
 	}
+	for _, m := range p.rulings {
+		if p.fresh[m.kname] != fresh {
+			continue
+		}
+		if err := f.verifyVerdicts(m); err != nil {
+			return fmt.Errorf("set %s: %w", m.kname, err)
+		}
+	}
 	for _, m := range p.maps {
 		if p.fresh[m.kname] != fresh {
 			continue

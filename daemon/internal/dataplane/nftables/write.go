@@ -59,6 +59,7 @@ func (p *plan) writePrepare() {
 			p.entries(b, m)
 		}
 	}
+	p.writeVerdicts(b, true)
 }
 
 func (p *plan) writeElements(b *batch, fresh bool) {
@@ -105,6 +106,7 @@ func (p *plan) writeChange() {
 			p.entries(b, m)
 		}
 	}
+	p.writeVerdicts(b, false)
 }
 
 func (p *plan) writeClean() {
@@ -210,13 +212,13 @@ type elementWriter struct {
 // that is followed by no end for an interval up to the last key only if it is
 // the last element of its message; elsewhere it silently damages the set. So
 // such a one gets its own message, and no message parts a start from its end.
-func (w *elementWriter) interval(lo, hi []byte) {
+func (w *elementWriter) interval(lo, hi []byte, v verdict) {
 	next, ok := succ(string(hi))
 	if !ok {
 		w.close()
 	}
 	w.room()
-	w.put(lo, false, verdict{})
+	w.put(lo, false, v)
 	if !ok {
 		w.close()
 		return
@@ -256,9 +258,7 @@ func (w *elementWriter) close() {
 
 func putElement(e *enc, key []byte, end bool, v verdict) {
 	el := e.nest(unix.NFTA_LIST_ELEM)
-	k := e.nest(unix.NFTA_SET_ELEM_KEY)
-	e.bytes(unix.NFTA_DATA_VALUE, key)
-	e.end(k)
+	e.value(unix.NFTA_SET_ELEM_KEY, key)
 	if v.there {
 		d := e.nest(unix.NFTA_SET_ELEM_DATA)
 		e.verdictData(v.code, v.chain)
@@ -274,7 +274,7 @@ func (p *plan) ranges(b *batch, typ uint16, kname string, obj object, spec setSp
 	w := elementWriter{b: b, table: p.f.cfg.Table, typ: typ, kname: kname, obj: obj}
 	all(func(lo, hi []byte) {
 		if spec.interval() {
-			w.interval(lo, hi)
+			w.interval(lo, hi, verdict{})
 			return
 		}
 		w.room()

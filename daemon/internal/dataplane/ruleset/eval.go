@@ -19,6 +19,7 @@ type State struct {
 	Members    map[string]map[Element]struct{}
 	Dispatches map[string]*Dispatch
 	Entries    map[string]map[string]Entry
+	Verdicts   map[string]*VerdictMap
 
 	base map[Hook][]string // base chains by priority; nil: to be made
 	// lookups has the members of each set that has some, for lookups.
@@ -54,6 +55,7 @@ func NewState() *State {
 		Dispatches: map[string]*Dispatch{},
 		Entries:    map[string]map[string]Entry{},
 		lookups:    map[string]*lookup{},
+		Verdicts:   map[string]*VerdictMap{},
 	}
 }
 
@@ -85,6 +87,10 @@ func (s *State) Want(id ID, o Object) {
 			s.Entries[id.Name] = m
 		}
 		m[id.Iface] = v
+	case *Verdicts:
+		s.verdictMap(id.Name).Def = v
+	case Ruling:
+		s.verdictMap(id.Name).put(VerdictKey{id.Elem.Net, id.Range}, v)
 	default:
 		panic(fmt.Sprintf("ruleset: object of type %T", o))
 	}
@@ -112,6 +118,12 @@ func (s *State) Unwant(id ID) {
 		delete(s.Dispatches, id.Name)
 	case KindEntry:
 		delete(s.Entries[id.Name], id.Iface)
+	case KindVerdicts:
+		s.verdictMap(id.Name).Def = nil
+		s.dropEmpty(id.Name)
+	case KindVerdict:
+		s.verdictMap(id.Name).drop(VerdictKey{id.Elem.Net, id.Range})
+		s.dropEmpty(id.Name)
 	default:
 		panic(fmt.Sprintf("ruleset: id of kind %d", id.Kind))
 	}
@@ -257,6 +269,10 @@ func (e *evaluation) chain(name string, depth int) Verdict {
 				return Accepted
 			}
 			return e.chain(entry.Chain, depth+1)
+		case Classify:
+			if to, ok := e.classify(a); ok {
+				return e.chain(to, depth+1)
+			}
 		case Log:
 			e.trace.Logged = append(e.trace.Logged, a.LogPrefix)
 		case SetMark:

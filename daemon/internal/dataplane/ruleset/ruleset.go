@@ -19,16 +19,20 @@ const (
 	KindMember
 	KindDispatch
 	KindEntry
+	KindVerdicts
+	KindVerdict
 )
 
 // ID names one object: a chain, a set, a dispatch map by Name; a set's member
 // by the set's Name and Elem; a dispatch map's entry by the map's Name and the
-// interface in Iface.
+// interface in Iface; what a verdict map holds by the map's Name and Elem.Net or
+// Range.
 type ID struct {
 	Kind  Kind
 	Name  string
 	Elem  Element
 	Iface string
+	Range PortRange
 }
 
 // Element is a member of a set. Proto and Port are zero unless the set's
@@ -39,7 +43,7 @@ type Element struct {
 	Port  uint16
 }
 
-// Object is *Chain, *Set, Member, *Dispatch or Entry.
+// Object is *Chain, *Set, Member, *Dispatch, Entry, *Verdicts or Ruling.
 type Object interface{ isObject() }
 
 // Family is an IP version.
@@ -191,7 +195,8 @@ type Verb uint8
 // run); Drop and Reject end the packet. Return goes back to the caller's next
 // rule; Jump calls Target, Goto continues in it without coming back. Dispatch
 // looks the interface up in the map Target and continues in the chain found,
-// without coming back; not found: next rule. Log, SetMark and NoTrack go on
+// without coming back; not found: next rule. Classify does so with a verdict
+// map and a field of the packet (verdicts.go). Log, SetMark and NoTrack go on
 // with the next rule. NoTrack keeps connection tracking away from the packet,
 // whose state is then untracked; it works where tracking has not begun, in
 // prerouting and output at priority -300.
@@ -204,6 +209,7 @@ const (
 	Goto
 	DispatchIn
 	DispatchOut
+	Classify
 	Log
 	SetMark
 	NoTrack
@@ -212,8 +218,10 @@ const (
 // Action is what a rule does.
 type Action struct {
 	Verb Verb
-	// Target is the chain of Jump and Goto, the map of Dispatch.
+	// Target is the chain of Jump and Goto, the map of Dispatch and Classify.
 	Target string
+	// Field is what Classify looks up.
+	Field Field
 	// LogPrefix is the text of Log, at most 127 bytes.
 	LogPrefix string
 	// LogRate packets per LogUnit ("second", "minute", "hour", "day") with

@@ -28,6 +28,7 @@ func (s *State) String() string {
 			fmt.Fprintf(&b, "  %s\n", e)
 		}
 	}
+	s.verdictText(&b)
 	for _, name := range slices.Sorted(maps.Keys(s.Chains)) {
 		b.WriteString("chain " + name + s.Chains[name].String())
 	}
@@ -124,6 +125,8 @@ func (a *Action) String() string {
 		return "dispatch in " + a.Target
 	case DispatchOut:
 		return "dispatch out " + a.Target
+	case Classify:
+		return "classify " + a.Field.String() + " by " + a.Target
 	case Log:
 		s := "log " + strconv.Quote(a.LogPrefix)
 		if a.LogRate > 0 {
