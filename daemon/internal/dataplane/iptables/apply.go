@@ -377,7 +377,7 @@ func (p *plan) clean() error {
 		}
 	}
 	for _, kname := range slices.Sorted(maps.Keys(f.k.sets)) {
-		if p.usedSets[kname] {
+		if p.usedSets[kname] || !f.k.sets[kname].made() {
 			continue
 		}
 		err := f.sock.destroy(kname)

@@ -45,7 +45,7 @@ func Cleanup(ctx context.Context, run host.Runner) (found bool, err error) {
 	defer sock.close()
 	sets, err := sock.list()
 	if err == nil {
-		found = found || len(sets) > 0
+		found = found || anyMade(sets)
 		err = removeSets(ctx, sock)
 	}
 	if err := errors.Join(append(errs, err)...); err != nil {
@@ -87,7 +87,16 @@ func Remains(ctx context.Context, run host.Runner) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("iptables: %w", err)
 	}
-	return len(sets) > 0, nil
+	return anyMade(sets), nil
+}
+
+func anyMade(sets map[string]*kset) bool {
+	for _, k := range sets {
+		if k.made() {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *Filter) removeChains(ctx context.Context) error {
@@ -125,6 +134,9 @@ func removeSets(ctx context.Context, sock *ipsets) error {
 	}
 	var errs []error
 	for _, kname := range slices.Sorted(maps.Keys(sets)) {
+		if !sets[kname].made() {
+			continue
+		}
 		err := sock.destroy(kname)
 		// Rules that nf_tables has deleted give up their sets some time later.
 		for try := 0; errors.Is(err, errBusy) && try < 100 && ctx.Err() == nil; try++ {

@@ -84,11 +84,11 @@ func suite(name string) filtertest.Suite {
 			"all away":           `IPT -F; IPT -X; IPT6 -F; IPT6 -X; ipset destroy`,
 			"set made anew":      `IPT -F; IPT -X; IPT6 -F; IPT6 -X; ipset destroy; ipset create rs-s hash:ip; ipset add rs-s 10.1.0.3`,
 		},
-		Foreign: `ipset create mine hash:net; ipset add mine 10.9.0.0/16
+		Foreign: `ipset create rs-theirs hash:ip; ipset add rs-theirs 10.9.0.1; ipset create mine hash:net; ipset add mine 10.9.0.0/16
 IPT -N mine; IPT -A mine -m set --match-set mine src -m comment --comment "rs like" -j ACCEPT; IPT -A INPUT -j mine; IPT -P FORWARD ACCEPT
 IPT -A FORWARD -s 10.99.0.0/16 -j DROP; IPT6 -N mine; IPT6 -A INPUT -s fd99::/64 -j mine; IPT -t nat -A PREROUTING -p tcp --dport 9999 -j REDIRECT --to-ports 22`,
 		Dump:        `IPT-save; IPT6-save; ipset list`,
-		ForeignDump: `(IPT-save; IPT6-save) | grep -v '^#\|^:rs-\|^-A rs-\|-j rs-' | sed 's/\[.*\]//'; ipset list mine`,
+		ForeignDump: `(IPT-save; IPT6-save) | grep -v '^#\|^:rs-\|^-A rs-\|-j rs-' | sed 's/\[.*\]//'; ipset list mine; ipset list rs-theirs`,
 	}
 	put := func(cmd string) string {
 		return strings.NewReplacer("IPT6", "ip6tables-"+name, "IPT", "iptables-"+name).Replace(cmd)

@@ -81,7 +81,8 @@
 //
 // # Names
 //
-// Chains and sets are called rs-<name>; a name that is too long or odd keeps
+// Chains and sets are called rs-<name>, and sets of that beginning are ours if
+// they are of the two types that we make, hash:net and hash:ip,port; a name that is too long or odd keeps
 // its beginning and gets a hash. rs-c-<hash> are sets with the content that the
 // hash says; a trailing ~n is a second set of the same name while it replaces
 // the first. In capitals: the wrappers, rs-LET-<HOOK> that accepts, rs-ACCEPT

@@ -167,13 +167,17 @@ func (m *message) element(e ruleset.Element, line uint32) {
 	m.end(d)
 }
 
-// kset is a set of ours in the kernel.
+// kset is a set in the kernel whose name bears our mark.
 type kset struct {
 	spec     setSpec
 	elements int
 	// altered, of a constant set: it does not hold what its name says.
 	altered bool
 }
+
+// made reports whether it is of a type that we make; else it is another
+// program's, which happens to use such a name, and stays.
+func (k *kset) made() bool { return k.spec.typ == "hash:net" || k.spec.typ == "hash:ip,port" }
 
 // list reads what sets of ours there are, without their elements.
 func (s *ipsets) list() (map[string]*kset, error) {

@@ -191,7 +191,7 @@ func (f *Filter) compare(old, k *kernel) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.sets)) {
-		if old.sets[name] == nil {
+		if old.sets[name] == nil && k.sets[name].made() {
 			f.drifted(fmt.Sprintf("ipset %s added", name))
 		}
 	}
