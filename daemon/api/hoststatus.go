@@ -84,7 +84,7 @@ type DataplaneStatus struct {
 	Sets int `json:"sets"`
 	// Members counts the members of all sets.
 	Members int `json:"members"`
-	// VerdictElements are those of maps that lead from a peer or a port to
+	// VerdictElements counts those of maps that lead from a peer or a port to
 	// what is decided.
 	VerdictElements int `json:"verdictElements"`
 	// LastApplied is when the kernel last took a change.
@@ -134,15 +134,15 @@ type Enforced struct {
 	// endpoint that shares it; empty: they are gone through one by one, for
 	// the reason Why.
 	Program string `json:"program,omitempty"`
-	// Why is the reason why there is no program.
+	// Why is empty if there is a program.
 	Why string `json:"why,omitempty"`
-	// Rules counts the rules of its policies and profiles.
+	// Rules counts the rules that were compiled, or that are gone through.
 	Rules int `json:"rules"`
 	// Classes counts the classes of peers.
 	Classes int `json:"classes,omitempty"`
 	// Peers counts the addresses and prefixes that lead to classes.
 	Peers int `json:"peers,omitempty"`
-	// Lists counts the lists of several rules.
+	// Lists counts the chains of several rules.
 	Lists int `json:"lists,omitempty"`
 	// Entries counts the elements of the maps of ports.
 	Entries int `json:"entries,omitempty"`
