@@ -346,7 +346,7 @@ var (
 
 // dashed are dashed words in documents that are no settings: base chains of
 // the kernel's table, and a profile that every datastore has.
-var dashed = []string{"output-nat", "forward-in", "forward-out", "projectcalico-default-allow", "raw-in", "raw-out", "allow-untracked", "allow-pre-dnat", "workload-to-host"}
+var dashed = []string{"output-nat", "forward-in", "forward-out", "projectcalico-default-allow", "raw-in", "raw-out", "pre-dnat", "allow-untracked", "allow-pre-dnat", "workload-to-host"}
 
 // TestDocs_NamesExist: every command, flag, setting, field, metric, target of
 // make and path that a document names in backticks exists.
