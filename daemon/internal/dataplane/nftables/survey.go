@@ -202,7 +202,7 @@ func (s *surveyor) elements() error {
 		if _, err := fmt.Sscan(id, &family, &table, &name); err != nil || a.spec.keyLen == 0 || a.spec.keyLen > 62 {
 			continue
 		}
-		r, large := &records{keyLen: int(a.spec.keyLen)}, false
+		r, large := &records{keyLen: int(a.spec.keyLen), isMap: a.spec.flags&unix.NFT_SET_MAP != 0}, false
 		err := s.c.get(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(e *enc) {
 			for number, n := range families {
 				if n == family {
@@ -222,15 +222,13 @@ func (s *surveyor) elements() error {
 			return fmt.Errorf("listing set %s: %w", id, err)
 		}
 		if a.known = !r.tainted && !large; a.known {
-			byKey := map[string]verdict{}
-			for i := range r.Len() {
-				if !r.end(i) || !a.spec.interval() {
-					byKey[string(r.key(i))] = r.verdicts[i]
-				}
-			}
-			r.ranges(a.spec, func(lo, hi []byte) {
+			r.each(a.spec, func(i int, lo, hi []byte) {
 				a.lo, a.hi = append(a.lo, append([]byte(nil), lo...)), append(a.hi, append([]byte(nil), hi...))
-				a.verdicts = append(a.verdicts, byKey[string(lo)])
+				var v verdict
+				if r.isMap {
+					v = r.verdicts[i]
+				}
+				a.verdicts = append(a.verdicts, v)
 			})
 		}
 		s.sets[id] = a
