@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
@@ -42,7 +43,13 @@ func TestNetnsRoutes_SayWhereAFlowComesAndGoes(t *testing.T) {
 		b.host.Run("sh", "-c", "ip "+args)
 	}
 	look := func() { b.host.MustDo(b.part.routes.forget) }
-	look()
+	// The kernel lists link-local addresses when it has come to it.
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		look()
+		if placed(b, "fe80::2", "fe80::99", "") == "from host [][eth1]" && placed(b, "fe80::99", "fe80::1", "") == "to host [eth0][]" || time.Now().After(end) {
+			break
+		}
+	}
 	for _, c := range []struct{ src, dst, newDst, want string }{
 		{client4, host4, "", "to host [eth0][]"},
 		{client6, host6, "", "to host [eth0][]"},
