@@ -44,9 +44,7 @@ func (k *kindInfo) statusApart() bool {
 // statusVerbs are what discovery says can be done with the subresource.
 func (k *kindInfo) statusVerbs() []string { return []string{"get", "patch", "update"} }
 
-// resource is the kind as errors name it, as Kubernetes does: tiers.group.
-func (k *kindInfo) resource() string { return resourceName(k.Plural, k.Group) }
-
+// resourceName is a kind as errors name it, as Kubernetes does: tiers.group.
 func resourceName(plural, group string) string {
 	if group == api.GroupCore {
 		return plural
