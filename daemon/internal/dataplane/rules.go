@@ -152,10 +152,18 @@ func matches(r *intent.Rule) []ruleset.Match {
 	if r.Family == intent.AnyFamily && (bindsFamily(&r.Source) || bindsFamily(&r.Destination)) {
 		families = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
 	}
+	notProtocol := r.NotProtocol
+	switch {
+	case r.Protocol == 0:
+	case r.Protocol == notProtocol: // no packet is both
+		return nil
+	default: // said already
+		notProtocol = 0
+	}
 	var out []ruleset.Match
 	for _, f := range families {
 		m := ruleset.Match{
-			Family: f, Protocol: r.Protocol, NotProtocol: r.NotProtocol,
+			Family: f, Protocol: r.Protocol, NotProtocol: notProtocol,
 			ICMP: icmp(r.ICMP), NotICMP: icmp(r.NotICMP),
 		}
 		if !addresses(&m, f, r) {
