@@ -12,7 +12,7 @@ import (
 // What the kernel does not take must not open the host. A chain that was left
 // out would take what leads to it along, up to the entry of its interface,
 // whose packets then pass as those of an interface that nobody governs. So a
-// new chain is made in any case, and stands-ins take the place of those of its
+// new chain is made in any case, and stand-ins take the place of those of its
 // rules that cannot be: of a kernel without nf_tables' log, limit, reject or
 // range, of a rule that names what is not there. A stand-in never lets through
 // what the rule would not have let through:
