@@ -33,7 +33,29 @@ type Identity struct {
 	Groups []string
 	// Via is "unix" or "tcp".
 	Via string
+	// Method is how the server knows: one of the Methods; empty for somebody
+	// unknown.
+	Method Method
+	// Credential names what was shown, without giving it away: the serial
+	// number of a certificate, the id of a token, the process at the other
+	// end of a socket ("pid:1234"). It is for the record only.
+	Credential string
 }
+
+// Method is a way in which somebody shows who he is.
+type Method string
+
+// The ways there are.
+const (
+	// MethodSocket: the kernel names the peer of a Unix socket.
+	MethodSocket Method = "socket"
+	// MethodCertificate: a client certificate of the server's CA.
+	MethodCertificate Method = "certificate"
+	// MethodToken: a bearer token that the server has given out.
+	MethodToken Method = "token"
+	// MethodOIDC: a token of an OpenID Connect issuer.
+	MethodOIDC Method = "oidc"
+)
 
 // Known reports whether the server knows who this is.
 func (i Identity) Known() bool { return i.User != "" }
@@ -97,6 +119,7 @@ func peerIdentity(c net.Conn, adminGID int) Identity {
 	if u, err := user.LookupId(strconv.FormatUint(uint64(cred.Uid), 10)); err == nil {
 		id.User = u.Username
 	}
+	id.Method, id.Credential = MethodSocket, "pid:"+strconv.FormatInt(int64(cred.Pid), 10)
 	id.Groups = []string{GroupAuthenticated}
 	if isAdmin(cred, groups, os.Geteuid(), adminGID) {
 		id.Groups = append(id.Groups, GroupAdmins)

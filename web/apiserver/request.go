@@ -42,7 +42,7 @@ func (r *request) key() api.Key {
 // newRequest unescapes and checks path and query. The request it returns is
 // never nil.
 func (s *Server) newRequest(hr *http.Request, rt route) (*request, error) {
-	r := &request{Request: hr, id: identityOf(hr.Context())}
+	r := &request{Request: hr, id: IdentityOf(hr.Context())}
 	r.attrs = Attributes{Verb: rt.verb, Path: hr.URL.Path}
 	var err error
 	if r.query, err = url.ParseQuery(hr.URL.RawQuery); err != nil {
@@ -228,7 +228,7 @@ func fits(r *request, obj api.Object) error {
 // who calls by what name, and the net that catches a panic.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
-		r := &request{Request: hr, id: identityOf(hr.Context())}
+		r := &request{Request: hr, id: IdentityOf(hr.Context())}
 		defer func() {
 			p := recover()
 			if p == nil {

@@ -185,8 +185,9 @@ func (s *Server) Handler() http.Handler { return s.guard(s.router) }
 // identityKey is under which Serve puts the Identity of a connection.
 type identityKey struct{}
 
-// identityOf is who makes a request.
-func identityOf(ctx context.Context) Identity {
+// IdentityOf is who makes a request, from the request's context. Handlers have
+// it as request.id.
+func IdentityOf(ctx context.Context) Identity {
 	if id, ok := ctx.Value(identityKey{}).(Identity); ok {
 		return id
 	}
