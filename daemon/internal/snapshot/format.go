@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -20,16 +19,15 @@ import (
 //
 //	magic     16 bytes
 //	header    uint32 length, JSON of Header
-//	records   Header.Count times: uint32 length of the rest, int64 revision,
-//	          kind, namespace, name (each uint16 length and bytes), then the
-//	          object's JSON as the store holds it
+//	blocks    until Header.Count records are there: see block
 //	trailer   SHA-256 of everything before
 //
 // The sum covers every byte, so that any single flipped bit and any
-// truncation is found before anything is believed.
+// truncation is found before anything is believed. Format 1, which did not pack
+// its records, is read (format1.go) and no longer written.
 const (
 	magic         = "RIPSTOP-SNAPSHOT"
-	formatVersion = 1
+	formatVersion = 2
 	sumBytes      = sha256.Size
 	// maxBytes bounds what is read: far above any real fleet's state.
 	maxBytes = 1 << 30
@@ -52,13 +50,6 @@ type Header struct {
 	Version string `json:"version"`
 }
 
-// record is one object as the file holds it.
-type record struct {
-	key      api.Key
-	revision api.Revision
-	raw      []byte
-}
-
 // Errors of the reader, all of which are ErrDamaged too but the last.
 var (
 	errShort  = fmt.Errorf("%w: too short", ErrDamaged)
@@ -67,8 +58,8 @@ var (
 	errFormat = errors.New("snapshot has a format that this version cannot read")
 )
 
-// parse reads a whole file. The records share memory with b.
-func parse(b []byte) (Header, []record, error) {
+// parse reads a whole file. The image shares memory with b.
+func parse(b []byte) (Header, image, error) {
 	var h Header
 	if len(b) < len(magic)+4+sumBytes {
 		return h, nil, errShort
@@ -84,29 +75,28 @@ func parse(b []byte) (Header, []record, error) {
 	if err := json.Unmarshal(c.take(int(c.uint32())), &h); err != nil || c.bad {
 		return h, nil, fmt.Errorf("%w: header: %v", ErrDamaged, err)
 	}
-	if h.Format != formatVersion {
-		return h, nil, fmt.Errorf("%w: format %d, known is %d", errFormat, h.Format, formatVersion)
+	var im image
+	var err error
+	switch h.Format {
+	case formatVersion:
+		im, err = parseImage(&c)
+	case 1:
+		im, err = parseFormat1(&c)
+	default:
+		return h, nil, fmt.Errorf("%w: format %d, known are 1 and %d", errFormat, h.Format, formatVersion)
 	}
-	var records []record
-	for i := 0; len(c.b) > 0; i++ {
-		r := cursor{b: c.take(int(c.uint32()))}
-		rec := record{revision: api.Revision(r.uint64())}
-		rec.key = api.Key{Kind: api.Kind(r.text()), Namespace: r.text(), Name: r.text()}
-		rec.raw = r.b
-		if c.bad || r.bad || rec.key.Name == "" {
-			return h, nil, fmt.Errorf("%w: record %d", ErrDamaged, i)
-		}
-		records = append(records, rec)
+	if err != nil {
+		return h, nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if len(records) != h.Count {
-		return h, nil, fmt.Errorf("%w: %d records, the header says %d", ErrDamaged, len(records), h.Count)
+	if n := im.count(); n != h.Count {
+		return h, nil, fmt.Errorf("%w: %d records, the header says %d", ErrDamaged, n, h.Count)
 	}
-	return h, records, nil
+	return h, im, nil
 }
 
 // encode writes a whole file.
-func encode(w io.Writer, h Header, records []record) error {
-	h.Format, h.Count = formatVersion, len(records)
+func encode(w io.Writer, h Header, im image) error {
+	h.Format, h.Count = formatVersion, im.count()
 	head, err := json.Marshal(h)
 	if err != nil {
 		return err
@@ -117,28 +107,11 @@ func encode(w io.Writer, h Header, records []record) error {
 	if _, err := out.Write(append(buf, head...)); err != nil {
 		return err
 	}
-	for _, r := range records {
-		texts := []string{string(r.key.Kind), r.key.Namespace, r.key.Name}
-		n := 8 + len(r.raw)
-		for _, s := range texts {
-			if len(s) > math.MaxUint16 {
-				return fmt.Errorf("%s: name is too long", r.key)
-			}
-			n += 2 + len(s)
-		}
-		if n > math.MaxInt32 {
-			return fmt.Errorf("%s: object is too large", r.key)
-		}
-		buf = binary.BigEndian.AppendUint32(buf[:0], uint32(n))
-		buf = binary.BigEndian.AppendUint64(buf, uint64(r.revision))
-		for _, s := range texts {
-			buf = binary.BigEndian.AppendUint16(buf, uint16(len(s)))
-			buf = append(buf, s...)
-		}
-		if _, err := out.Write(buf); err != nil {
+	for _, b := range im {
+		if _, err := out.Write(b.appendHead(buf[:0])); err != nil {
 			return err
 		}
-		if _, err := out.Write(r.raw); err != nil {
+		if _, err := out.Write(b.packed); err != nil {
 			return err
 		}
 	}
@@ -162,6 +135,13 @@ func (c *cursor) take(n int) []byte {
 	return out
 }
 
+func (c *cursor) byte() byte {
+	if b := c.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
 func (c *cursor) uint16() uint16 {
 	if b := c.take(2); b != nil {
 		return binary.BigEndian.Uint16(b)
@@ -183,17 +163,17 @@ func (c *cursor) uint64() uint64 {
 	return 0
 }
 
-func (c *cursor) text() string { return string(c.take(int(c.uint16()))) }
+func (c *cursor) text() []byte { return c.take(int(c.uint16())) }
 
-// object is the record's object; *api.Unreadable if this version cannot
-// understand it, as from a store.
-func (r record) object() api.Object { return api.DecodeStored(r.key, r.raw, r.revision) }
-
-// encodeObject gives the JSON that a store holds for o. What cannot be
-// understood is kept as it came.
-func encodeObject(o api.Object) ([]byte, error) {
-	if u, ok := o.(*api.Unreadable); ok {
-		return append([]byte{}, u.Raw...), nil
+// key reads kind, namespace and name.
+func (c *cursor) key() api.Key {
+	var k api.Key
+	kind := c.text()
+	if d, ok := api.DescriptorOf(api.Kind(kind)); ok {
+		k.Kind = d.Kind // one string for all
+	} else {
+		k.Kind = api.Kind(kind)
 	}
-	return api.EncodeStored(o)
+	k.Namespace, k.Name = string(c.text()), string(c.text())
+	return k
 }

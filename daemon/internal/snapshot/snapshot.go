@@ -10,7 +10,7 @@
 //	    snapshot.1                the one before
 //	    snapshot.damaged-<time>   set aside, at most three
 //
-// A Writer is a Sink. Load reads the file for syncer.Replay and syncer.New;
+// A Writer is a Sink. Load reads the file for syncer.Known.Replay and syncer.New;
 // Source replays it without anything live. A snapshot does not expire, by
 // whatever clock: old rules are safer than none. A damaged one is set aside
 // and said loudly; the one before takes its place, and if that is damaged too,
@@ -32,7 +32,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/syncer"
 )
@@ -98,14 +97,14 @@ func (c Config) withDefaults() Config {
 
 // Loaded is a snapshot read from disk.
 type Loaded struct {
-	// Known is what syncer.New and syncer.Replay want. Known.Lost is set if
+	// Known is what to replay and what syncer.New wants. Known.Lost is set if
 	// there was a snapshot that cannot be read.
 	Known syncer.Known
 	// Header is the head of the file, File its name ("" if none was read).
 	Header Header
 	File   string
 
-	records []record
+	image   image
 	faulted bool // Config.Fault was told of something
 }
 
@@ -171,17 +170,17 @@ func load(cfg Config, name string) (Loaded, error) {
 	if err != nil {
 		return Loaded{}, err
 	}
-	h, records, err := parse(b)
+	h, im, err := parse(b)
 	if err != nil {
 		return Loaded{}, err
 	}
 	if h.Host != cfg.Host {
 		return Loaded{}, fmt.Errorf("%w: it is of %q, this is %q", ErrOtherHost, h.Host, cfg.Host)
 	}
-	l := Loaded{Header: h, File: name, records: records}
-	l.Known = syncer.Known{Revision: h.Revision, ClusterGUID: h.ClusterGUID, Events: make([]api.Event, 0, len(records))}
-	for _, r := range records {
-		l.Known.Events = append(l.Known.Events, api.Event{Key: r.key, Object: r.object(), Revision: r.revision})
+	l := Loaded{Header: h, File: name, image: im}
+	l.Known = syncer.Known{Revision: h.Revision, ClusterGUID: h.ClusterGUID, Objects: im.revisions()}
+	if len(im) > 0 {
+		l.Known.Events = im.events
 	}
 	return l, nil
 }

@@ -62,6 +62,46 @@ func sample() []api.Event {
 
 func testConfig(dir string) Config { return Config{Dir: filepath.Join(dir, "agent"), Host: "h1"} }
 
+// file is a file with these records, which are sorted.
+func file(t testing.TB, h Header, recs []record) []byte {
+	t.Helper()
+	var p packer
+	for _, r := range recs {
+		if err := p.add(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	if err := encode(&out, h, p.done()); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// records are those of an image.
+func records(im image) (all []record) {
+	var u unpacker
+	for _, b := range im {
+		must(u.each(b, func(r record) error {
+			r.raw = bytes.Clone(r.raw)
+			all = append(all, r)
+			return nil
+		}))
+	}
+	return all
+}
+
+// events are those of a snapshot.
+func events(l Loaded) (all []api.Event) {
+	if l.Known.Events == nil {
+		return nil
+	}
+	for batch := range l.Known.Events {
+		all = append(all, batch...)
+	}
+	return all
+}
+
 // written makes a directory with a snapshot of evs.
 func written(t testing.TB, cfg Config, evs []api.Event) {
 	t.Helper()
@@ -123,7 +163,7 @@ func TestSnapshot_GivesBackWhatWasWritten(t *testing.T) {
 		t.Errorf("Load: revision %d, GUID %q, lost %v; want 12, the cluster's, false", l.Known.Revision, l.Known.ClusterGUID, l.Known.Lost)
 	}
 	got := map[api.Key]api.Event{}
-	for _, ev := range l.Known.Events {
+	for _, ev := range events(l) {
 		got[ev.Key] = ev
 	}
 	if len(got) != 4 {
@@ -160,14 +200,10 @@ func TestSnapshot_NoneIsNotDamage(t *testing.T) {
 }
 
 func TestSnapshot_EveryFlippedBitAndEveryTruncationIsFound(t *testing.T) {
-	var file bytes.Buffer
-	recs := []record{{key: api.Key{Kind: api.KindTier, Name: "a"}, revision: 3, raw: []byte(`{"kind":"Tier"}`)}, {key: api.Key{Kind: api.KindNetworkSet, Namespace: "n", Name: "b"}, revision: 4, raw: []byte("{}")}}
-	if err := encode(&file, Header{Host: "h1", Revision: 4, Created: time.Unix(0, 0).UTC()}, recs); err != nil {
-		t.Fatal(err)
-	}
-	good := file.Bytes()
-	if h, got, err := parse(good); err != nil || len(got) != 2 || h.Revision != 4 || !cmp.Equal(got, recs, cmp.AllowUnexported(record{})) {
-		t.Fatalf("parse of the good file = %+v, %v, %v", h, got, err)
+	recs := []record{{key: api.Key{Kind: api.KindNetworkSet, Namespace: "n", Name: "b"}, revision: 4, raw: []byte("{}")}, {key: api.Key{Kind: api.KindTier, Name: "a"}, revision: 3, raw: []byte(`{"kind":"Tier"}`)}}
+	good := file(t, Header{Host: "h1", Revision: 4, Created: time.Unix(0, 0).UTC()}, recs)
+	if h, im, err := parse(good); err != nil || h.Count != 2 || h.Revision != 4 || !cmp.Equal(records(im), recs, cmp.AllowUnexported(record{})) {
+		t.Fatalf("parse of the good file = %+v, %v, %v", h, records(im), err)
 	}
 	for i := range good {
 		for bit := range 8 {
@@ -196,8 +232,8 @@ func TestSnapshot_DamagedOneIsSetAsideAndTheOneBeforeIsUsed(t *testing.T) {
 	written(t, cfg, append(sample(), event(gns("late", "10.0.0.0/8"), 13)))
 	flip(t, cfg, fileLast)
 	l, err := Load(cfg)
-	if err != nil || l.File != fileBefore || len(l.Known.Events) != 4 {
-		t.Fatalf("Load = %s with %d objects, %v; want snapshot.1 with 4", l.File, len(l.Known.Events), err)
+	if err != nil || l.File != fileBefore || len(l.Known.Objects) != 4 {
+		t.Fatalf("Load = %s with %d objects, %v; want snapshot.1 with 4", l.File, len(l.Known.Objects), err)
 	}
 	if exists(cfg, fileLast) || len(damagedFiles(t, cfg)) != 1 {
 		t.Errorf("damaged file is still there, or not set aside: %v", damagedFiles(t, cfg))
@@ -239,7 +275,7 @@ func TestSnapshot_BothDamagedTellsTheGuard(t *testing.T) {
 	written(t, cfg, sample())
 	flip(t, cfg, fileLast)
 	l, err := Load(cfg)
-	if !errors.Is(err, ErrDamaged) || !l.Known.Lost || len(l.Known.Events) != 0 {
+	if !errors.Is(err, ErrDamaged) || !l.Known.Lost || len(l.Known.Objects) != 0 {
 		t.Errorf("Load = %+v, %v, want Lost and ErrDamaged", l.Known, err)
 	}
 }
@@ -249,7 +285,7 @@ func TestSnapshot_OfAnotherHostIsRefusedAndLeftAlone(t *testing.T) {
 	written(t, cfg, sample())
 	cfg.Host = "h2"
 	l, err := Load(cfg)
-	if !errors.Is(err, ErrOtherHost) || len(l.Known.Events) != 0 || l.Known.Lost {
+	if !errors.Is(err, ErrOtherHost) || len(l.Known.Objects) != 0 || l.Known.Lost {
 		t.Errorf("Load = %+v, %v, want ErrOtherHost and nothing", l.Known, err)
 	}
 	if !exists(cfg, fileLast) {
@@ -264,8 +300,8 @@ func TestSnapshot_SymbolicLinkIsNotFollowed(t *testing.T) {
 	if err := errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path)); err != nil {
 		t.Fatal(err)
 	}
-	if l, err := Load(cfg); err == nil || len(l.Known.Events) != 0 {
-		t.Errorf("Load through a symbolic link = %d objects, %v, want an error", len(l.Known.Events), err)
+	if l, err := Load(cfg); err == nil || len(l.Known.Objects) != 0 {
+		t.Errorf("Load through a symbolic link = %d objects, %v, want an error", len(l.Known.Objects), err)
 	}
 }
 
@@ -277,13 +313,54 @@ func TestSnapshot_NewerFormatIsNotSetAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b = bytes.Replace(b, []byte(`"format":1`), []byte(`"format":2`), 1)
+	b = bytes.Replace(b, []byte(`"format":2`), []byte(`"format":3`), 1)
 	if err := os.WriteFile(path, resum(b), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := Load(cfg)
 	if err == nil || errors.Is(err, ErrDamaged) || !l.Known.Lost || !exists(cfg, fileLast) {
 		t.Errorf("Load of a newer format = %+v, %v, want an error, Lost, and the file in place", l.Known, err)
+	}
+}
+
+// TestSnapshot_OfFormat1IsRead: an agent that was upgraded enforces what the
+// one before wrote, and goes on in the new format.
+func TestSnapshot_OfFormat1IsRead(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	old, err := os.ReadFile("testdata/format1.snapshot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.MkdirAll(cfg.Dir, 0o700), os.WriteFile(filepath.Join(cfg.Dir, fileLast), old, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	before, err := Load(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh := testConfig(t.TempDir())
+	written(t, fresh, sample())
+	want, err := Load(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(records(want.image), records(before.image), cmp.AllowUnexported(record{})); diff != "" || before.Header.Format != 1 || len(before.Known.Objects) != 4 {
+		t.Errorf("format %d, objects %v; of the same in format 2 (-) it differs in:\n%s", before.Header.Format, before.Known.Objects, diff)
+	}
+	w := NewWriter(cfg, before)
+	feed(t, w, []api.Event{event(gns("late", "10.0.0.0/8"), 13)})
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if h := header(t, cfg, fileLast); h.Format != formatVersion || h.Count != 5 {
+		t.Errorf("the next file is %+v, want 5 objects in format %d", h, formatVersion)
+	}
+	for i := range old {
+		b := bytes.Clone(old)
+		b[i] ^= 1
+		if _, _, err := parse(b); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("parse of format 1 with byte %d altered = %v, want ErrDamaged", i, err)
+		}
 	}
 }
 

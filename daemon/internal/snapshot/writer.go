@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,47 +21,32 @@ import (
 )
 
 // Writer is a Sink that keeps the stream's picture and writes it down, from
-// the goroutine that runs Run. Its memory is the stored JSON of every object.
-// The Sink's methods never block on the disk.
+// the goroutine that runs Run. It keeps the picture packed (see image), and as
+// objects only what has changed since it last wrote. The Sink's methods never
+// block on the disk.
 type Writer struct {
 	cfg  Config
 	news chan struct{} // has room for one: there is something to write
-	// damaged: a fault of the file that was loaded has been told. Flush's.
+	// Flush's: what was last written or loaded, and whether a fault of the
+	// file that was loaded has been told.
+	image   image
 	damaged bool
 
 	mu       sync.Mutex // guards all below
-	entries  map[api.Key]entry
+	changes  map[api.Key]change
 	guid     string
 	revision api.Revision
 	phase    syncer.Phase
 	synced   bool // was InSync once
 	partial  bool // events came in and InSync has not followed yet
-	dirty    bool
+	dirty    bool // to be written even if nothing in changes differs
 }
 
-// entry is one object: as JSON, or as object until it is written next.
-type entry struct {
-	revision api.Revision
-	raw      []byte
-	object   api.Object
-	// unreadable: the object is an *api.Unreadable.
-	unreadable bool
-}
-
-func unreadable(o api.Object) bool {
-	_, is := o.(*api.Unreadable)
-	return is
-}
-
-// NewWriter gives a Writer that starts from what Load gave, so that replaying
-// the same does not write it again.
+// NewWriter gives a Writer that starts from what Load gave. That need not be
+// replayed into it; if it is, it is not written again.
 func NewWriter(cfg Config, l Loaded) *Writer {
-	w := &Writer{cfg: cfg.withDefaults(), news: make(chan struct{}, 1), entries: make(map[api.Key]entry, len(l.records)),
-		guid: l.Known.ClusterGUID, revision: l.Known.Revision, damaged: l.faulted}
-	for i, r := range l.records {
-		w.entries[r.key] = entry{revision: r.revision, raw: r.raw, unreadable: unreadable(l.Known.Events[i].Object)}
-	}
-	return w
+	return &Writer{cfg: cfg.withDefaults(), news: make(chan struct{}, 1), changes: map[api.Key]change{},
+		image: l.image, guid: l.Known.ClusterGUID, revision: l.Known.Revision, damaged: l.faulted}
 }
 
 // Phase takes note of the stream's phase.
@@ -88,23 +74,16 @@ func (w *Writer) Events(_ context.Context, evs []api.Event) error {
 }
 
 func (w *Writer) noteLocked(ev api.Event) {
-	switch old, had := w.entries[ev.Key]; {
-	case ev.Key.Name == "": // a bookmark counts, but is not worth a write of its own unless history began anew
+	if ev.Key.Name == "" { // a bookmark counts, but is not worth a write of its own unless history began anew
 		w.dirty = w.dirty || ev.Revision < w.revision
 		w.revision = ev.Revision
 		return
-	case ev.Object == nil:
-		w.dirty = w.dirty || had
-		delete(w.entries, ev.Key)
-	case had && old.revision == ev.Revision && ev.Revision != 0 && old.raw != nil:
-	case had && !old.unreadable && unreadable(ev.Object):
-		// The last version that could be read is what is enforced, and what
-		// has to be enforced after a restart; the store, once it answers, will
-		// show again that it has another revision.
-	default:
-		w.dirty = true
-		w.entries[ev.Key] = entry{revision: ev.Revision, object: ev.Object, unreadable: unreadable(ev.Object)}
 	}
+	c := change{key: ev.Key, revision: ev.Revision, object: ev.Object}
+	if before, ok := w.changes[ev.Key]; ok {
+		c = before.then(c)
+	}
+	w.changes[ev.Key] = c
 	w.revision = max(w.revision, ev.Revision)
 	if ci, ok := ev.Object.(*api.ClusterInformation); ok && ci.Name == api.DefaultName && ci.Spec.ClusterGUID != w.guid {
 		w.guid, w.dirty = ci.Spec.ClusterGUID, true
@@ -112,7 +91,7 @@ func (w *Writer) noteLocked(ev api.Event) {
 }
 
 func (w *Writer) wakeLocked() {
-	if !w.dirty || !w.synced || w.partial {
+	if w.idleLocked() {
 		return
 	}
 	select {
@@ -172,14 +151,43 @@ func (w *Writer) tell(failing *bool, err error) {
 	*failing = err != nil
 }
 
+// idleLocked reports whether there is nothing to write, or nothing that may be
+// written: half a listing is no picture.
+func (w *Writer) idleLocked() bool {
+	return !w.dirty && len(w.changes) == 0 || !w.synced || w.partial
+}
+
 // Flush writes now what is to be written, if anything. Call it when Run does
 // not run.
 func (w *Writer) Flush() error {
-	h, records, err := w.take()
-	if err != nil || records == nil {
+	w.mu.Lock()
+	if w.idleLocked() {
+		w.mu.Unlock()
+		return nil
+	}
+	h := Header{Host: w.cfg.Host, ClusterGUID: w.guid, Revision: w.revision, Created: w.cfg.Clock.Now().UTC().Truncate(time.Second), Version: api.Version}
+	dirty, taken := w.dirty, w.changes
+	w.dirty, w.changes = false, map[api.Key]change{}
+	w.mu.Unlock()
+
+	im, differs, err := w.image.merge(slices.Collect(maps.Values(taken)))
+	if err != nil {
+		w.mu.Lock()
+		for k, c := range w.changes { // what came since comes after what was taken
+			if before, ok := taken[k]; ok {
+				c = before.then(c)
+			}
+			taken[k] = c
+		}
+		w.changes, w.dirty = taken, w.dirty || dirty
+		w.mu.Unlock()
 		return err
 	}
-	if err := w.write(h, records); err != nil {
+	w.image = im
+	if !differs && !dirty {
+		return nil
+	}
+	if err := w.write(h); err != nil {
 		w.mu.Lock()
 		w.dirty = true
 		w.mu.Unlock()
@@ -192,55 +200,13 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-// take gives the picture as it is to be written; nil if nothing is. Objects
-// are encoded without holding the stream up.
-func (w *Writer) take() (Header, []record, error) {
-	w.mu.Lock()
-	if !w.dirty || !w.synced || w.partial {
-		w.mu.Unlock()
-		return Header{}, nil, nil
-	}
-	h := Header{Host: w.cfg.Host, ClusterGUID: w.guid, Revision: w.revision, Created: w.cfg.Clock.Now().UTC().Truncate(time.Second), Version: api.Version}
-	records := make([]record, 0, len(w.entries))
-	objects := map[int]api.Object{} // place in records
-	for k, e := range w.entries {
-		if e.raw == nil {
-			objects[len(records)] = e.object
-		}
-		records = append(records, record{key: k, revision: e.revision, raw: e.raw})
-	}
-	w.dirty = false
-	w.mu.Unlock()
-
-	var err error
-	for i, o := range objects {
-		if records[i].raw, err = encodeObject(o); err != nil {
-			err = fmt.Errorf("%s: %w", records[i].key, err)
-			break
-		}
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err != nil {
-		w.dirty = true
-		return Header{}, nil, err
-	}
-	for i, o := range objects {
-		if e, ok := w.entries[records[i].key]; ok && e.object == o {
-			w.entries[records[i].key] = entry{revision: e.revision, raw: records[i].raw, unreadable: e.unreadable}
-		}
-	}
-	slices.SortFunc(records, func(a, b record) int { return a.key.Compare(b.key) })
-	return h, records, nil
-}
-
 // write replaces the file and keeps the one before.
-func (w *Writer) write(h Header, records []record) error {
+func (w *Writer) write(h Header) error {
 	if err := host.MkdirPrivate(w.cfg.Dir); err != nil {
 		return err
 	}
 	path := func(name string) string { return filepath.Join(w.cfg.Dir, name) }
-	if err := host.WriteFileAtomic(path(fileNew), 0o600, func(out io.Writer) error { return encode(out, h, records) }); err != nil {
+	if err := host.WriteFileAtomic(path(fileNew), 0o600, func(out io.Writer) error { return encode(out, h, w.image) }); err != nil {
 		return err
 	}
 	// From here on each step leaves at least one good file under a name that

@@ -206,32 +206,37 @@ func TestWriter_CrashBetweenItsStepsLeavesAGoodFile(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	var file bytes.Buffer
-	if err := encode(&file, Header{Host: "h1"}, []record{{key: api.Key{Kind: api.KindTier, Name: "a"}, revision: 3, raw: []byte(`{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"a"},"spec":{}}`)}}); err != nil {
+	good := file(f, Header{Host: "h1"}, []record{{key: api.Key{Kind: api.KindTier, Name: "a"}, revision: 3, raw: []byte(`{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"a"},"spec":{}}`)}})
+	old, err := os.ReadFile("testdata/format1.snapshot")
+	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(file.Bytes()[:file.Len()-sumBytes])
+	f.Add(good[:len(good)-sumBytes])
+	f.Add(old[:len(old)-sumBytes])
 	f.Add([]byte(magic + "\x00\x00\x00\x02{}"))
 	f.Add([]byte(magic + "\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		// With the right sum behind it, any body gets past the first gate.
 		sum := sha256.Sum256(body)
 		whole := append(bytes.Clone(body), sum[:]...)
-		h, records, err := parse(whole)
+		h, im, err := parse(whole)
 		if err != nil {
 			return
 		}
-		for _, r := range records {
-			if o := r.object(); o == nil {
-				t.Fatalf("object of %s is nil", r.key)
+		for batch := range im.events {
+			for _, ev := range batch {
+				if ev.Object == nil {
+					t.Fatalf("object of %s is nil", ev.Key)
+				}
 			}
 		}
 		var again bytes.Buffer
-		if err := encode(&again, h, records); err != nil {
+		if err := encode(&again, h, im); err != nil {
 			t.Fatal(err)
 		}
-		h2, records2, err := parse(again.Bytes())
-		if err != nil || fmt.Sprint(h2) != fmt.Sprint(h) || len(records2) != len(records) {
+		h.Format = formatVersion
+		h2, im2, err := parse(again.Bytes())
+		if err != nil || fmt.Sprint(h2) != fmt.Sprint(h) || im2.count() != im.count() {
 			t.Fatalf("parse of what was encoded = %+v, %v; want %+v", h2, err, h)
 		}
 	})
@@ -245,8 +250,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	written(b, cfg, evs)
 	for b.Loop() {
-		if l, err := Load(cfg); err != nil || len(l.Known.Events) != len(evs) {
-			b.Fatalf("Load = %d objects, %v", len(l.Known.Events), err)
+		if l, err := Load(cfg); err != nil || len(l.Known.Objects) != len(evs) {
+			b.Fatalf("Load = %d objects, %v", len(l.Known.Objects), err)
 		}
 	}
 }
@@ -267,7 +272,7 @@ func TestWriter_KeepsTheLastVersionThatCouldBeRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := map[string]api.Revision{}
-		for _, ev := range l.Known.Events {
+		for _, ev := range events(l) {
 			if _, bad := ev.Object.(*api.Unreadable); bad != (ev.Key.Name == "new") {
 				t.Errorf("%s: %s unreadable: %v", when, ev.Key, bad)
 			}

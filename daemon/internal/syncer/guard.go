@@ -4,6 +4,7 @@ package syncer
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -51,8 +52,13 @@ func (h *Held) String() string { return string(h.Reason) + ": " + h.Details }
 
 // Known is what was enforced before: the picture of the last snapshot.
 type Known struct {
-	// Events are all objects, each with the revision that it was stored at.
-	Events []api.Event
+	// Objects are all objects, each with the revision that it was stored at.
+	// The Watcher that gets them takes the map over.
+	Objects map[api.Key]api.Revision
+	// Events gives the same objects themselves, in batches; nil: there are
+	// none. It can be called more than once, and keeps nothing of what it
+	// gives.
+	Events iter.Seq[[]api.Event]
 	// Revision is the highest revision ever seen.
 	Revision api.Revision
 	// ClusterGUID is the cluster's, empty if it was not known.

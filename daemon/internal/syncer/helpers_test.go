@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -248,6 +249,7 @@ func inStore(t testing.TB, s *mem.Store) map[api.Key]api.Revision {
 func knownOf(t testing.TB, s *mem.Store) Known {
 	t.Helper()
 	var k Known
+	var events []api.Event
 	for _, kind := range append([]api.Kind{api.KindClusterInformation}, testKinds...) {
 		objects, rev, err := s.List(context.Background(), kind, store.ListOptions{})
 		if err != nil {
@@ -257,13 +259,23 @@ func knownOf(t testing.TB, s *mem.Store) Known {
 		for _, o := range objects {
 			var at api.Revision
 			fmt.Sscan(o.Metadata().ResourceVersion, &at)
-			k.Events = append(k.Events, api.Event{Key: o.Key(), Object: o, Revision: at})
+			events = append(events, api.Event{Key: o.Key(), Object: o, Revision: at})
 			if ci, ok := o.(*api.ClusterInformation); ok {
 				k.ClusterGUID = ci.Spec.ClusterGUID
 			}
 		}
 	}
+	k.remember(events)
 	return k
+}
+
+// remember makes events what is known.
+func (k *Known) remember(events []api.Event) {
+	k.Events = slices.Values([][]api.Event{events})
+	k.Objects = map[api.Key]api.Revision{}
+	for _, ev := range events {
+		k.Objects[ev.Key] = ev.Revision
+	}
 }
 
 // lines counts log lines and keeps their text.

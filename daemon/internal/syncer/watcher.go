@@ -114,11 +114,11 @@ func New(cfg Config) *Watcher {
 	}
 	w := &Watcher{cfg: cfg, accept: make(chan struct{}, 1), pinned: true, timeout: callTimeout,
 		at:    map[api.Kind]api.Revision{},
-		known: picture{objects: map[api.Key]api.Revision{}, revision: cfg.Known.Revision, guid: cfg.Known.ClusterGUID, lost: cfg.Known.Lost}}
-	for _, ev := range cfg.Known.Events {
-		w.known.objects[ev.Key] = ev.Revision
+		known: picture{objects: cfg.Known.Objects, revision: cfg.Known.Revision, guid: cfg.Known.ClusterGUID, lost: cfg.Known.Lost}}
+	if w.known.objects == nil {
+		w.known.objects = map[api.Key]api.Revision{}
 	}
-	w.cfg.Known.Events = nil
+	w.cfg.Known = Known{}
 	return w
 }
 

@@ -139,13 +139,15 @@ func anyBreaks(t *testing.T, rng *rand.Rand) {
 // knownOfSink is what a snapshot of the sink would hold.
 func knownOfSink(r *recorder, w *Watcher) Known {
 	k := Known{Revision: r.revision, ClusterGUID: w.known.guid}
+	var events []api.Event
 	for key, rev := range r.objects {
 		o := gns(key.Name, "10.0.0.0/8")
 		if key.Kind != api.KindGlobalNetworkSet {
 			o = hep(key.Name)
 		}
-		k.Events = append(k.Events, api.Event{Key: key, Object: o, Revision: rev})
+		events = append(events, api.Event{Key: key, Object: o, Revision: rev})
 	}
+	k.remember(events)
 	return k
 }
 

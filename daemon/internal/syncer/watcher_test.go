@@ -299,10 +299,14 @@ func TestReplay_IsFollowedByTheDifferenceOnly(t *testing.T) {
 		r := newRecorder()
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- Replay(known, New(Config{Store: f, Kinds: testKinds, Known: known})).Run(ctx, r) }()
+		all := len(known.Objects)
+		go func() {
+			w := New(Config{Store: f, Kinds: testKinds, Known: known})
+			done <- errors.Join(known.Replay(ctx, r), w.Run(ctx, r))
+		}()
 		synctest.Wait()
-		if len(r.objects) != len(known.Events) || r.phases[1] != InSync {
-			t.Errorf("with the store away: %d objects and phases %v, want %d and InSync from the replay", len(r.objects), r.phases, len(known.Events))
+		if len(r.objects) != all || r.phases[1] != InSync {
+			t.Errorf("with the store away: %d objects and phases %v, want %d and InSync from the replay", len(r.objects), r.phases, all)
 		}
 		_, puts := r.counts()
 		f.setAway(false)

@@ -135,7 +135,14 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	if cfg.Role == config.Standalone {
 		group.Go(func() error { serve(ctx, cfg, log, serverPath); return nil })
 	}
-	group.Go(func() error { return syncer.Replay(known.Known, watcher).Run(ctx, syncer.Tee{buffer, writer}) })
+	group.Go(func() error {
+		err := known.Known.Replay(ctx, buffer) // the writer has it
+		known = snapshot.Loaded{}              // give the memory back
+		if err != nil {
+			return err
+		}
+		return watcher.Run(ctx, syncer.Tee{buffer, writer})
+	})
 	group.Go(func() error { return writer.Run(ctx) })
 	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })

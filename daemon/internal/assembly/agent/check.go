@@ -25,6 +25,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
+	"github.com/ripstop/ripstop/daemon/internal/syncer"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
@@ -109,7 +110,7 @@ func pictureNow(ctx context.Context, cfg config.Config, log *slog.Logger) (event
 		known, err := snapshot.Peek(snapshotConfig(cfg, log, nil))
 		switch {
 		case err == nil:
-			return known.Known.Events, "the snapshot, since the datastore is not running", nil
+			return eventsOf(known.Known), "the snapshot, since the datastore is not running", nil
 		case missing(filepath.Join(cfg.StateDir, "agent")):
 			return nil, "nowhere: no datastore has run here yet", nil
 		}
@@ -130,11 +131,21 @@ func pictureNow(ctx context.Context, cfg config.Config, log *slog.Logger) (event
 				return nil, "", errors.Join(fmt.Errorf("reading the datastore: %w", err), fmt.Errorf("and there is no snapshot to plan with: %w", snapErr))
 			}
 			log.Warn("Datastore cannot be read, the snapshot is used", "err", err)
-			return known.Known.Events, "the snapshot", nil
+			return eventsOf(known.Known), "the snapshot", nil
 		}
 		for _, o := range list {
 			events = append(events, api.Event{Key: o.Key(), Object: o})
 		}
 	}
 	return events, "the datastore", nil
+}
+
+func eventsOf(k syncer.Known) (events []api.Event) {
+	if k.Events == nil {
+		return nil
+	}
+	for batch := range k.Events {
+		events = append(events, batch...)
+	}
+	return events
 }

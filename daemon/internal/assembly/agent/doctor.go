@@ -83,7 +83,7 @@ func (e *examiner) picture(ctx context.Context) (objs []api.Object, source strin
 		if err != nil {
 			return nil, "", err
 		}
-		events, source = known.Known.Events, "the snapshot, since a picture is held"
+		events, source = eventsOf(known.Known), "the snapshot, since a picture is held"
 	} else if events, source, err = pictureNow(ctx, e.cfg, e.log); err != nil {
 		return nil, "", err
 	}
