@@ -85,7 +85,7 @@ var neighbours = map[string][]string{
 // rooms are imported by tests only.
 var rooms = []string{
 	"daemon/internal/store/storetest", "daemon/internal/dataplane/filtertest", "daemon/internal/reconcile/reconciletest",
-	"daemon/internal/calc/calctest", "daemon/internal/netnstest", "daemon/internal/e2e", "daemon/client/clienttest",
+	"daemon/internal/calc/calctest", "daemon/internal/netnstest", "daemon/internal/e2e", "daemon/internal/e2e/mutation", "daemon/client/clienttest",
 	"web/apiserver/kubetest",
 }
 
