@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -38,6 +39,14 @@ func openFilter(c nftables.Config) (packetFilter, error) {
 		return iptables.New(ic)
 	}
 	return nil, fmt.Errorf("-filter %s: unknown", *filterFlag)
+}
+
+// newPlanner makes the planner whose plan suits the packet filter.
+func newPlanner(out dataplane.Out) *dataplane.Planner {
+	if *oneByOne || *filterFlag != "nftables" {
+		return dataplane.NewPlanner(out)
+	}
+	return dataplane.NewCompilingPlanner(out)
 }
 
 // rulesText is a shell command that prints what the packet filter has.
