@@ -50,8 +50,10 @@ func newPlanner(out dataplane.Out) *dataplane.Planner {
 }
 
 // rulesText is a shell command that prints what the packet filter has.
-func rulesText() string {
-	switch *filterFlag {
+func rulesText() string { return rulesTextOf(*filterFlag) }
+
+func rulesTextOf(filter string) string {
+	switch filter {
 	case string(iptables.Legacy):
 		return "iptables-legacy-save; ip6tables-legacy-save; ipset list"
 	case string(iptables.NFT):
