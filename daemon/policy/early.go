@@ -46,7 +46,7 @@ func (e *evaluation) untracked(h *hostEndpoint, why, iface string, dir api.Polic
 		e.ignored(h.member, PhaseUntracked, "a wildcard endpoint has no doNotTrack policy")
 		return Continues
 	}
-	if e.exempt(dir, true) {
+	if e.aboutMTU(h) || e.exempt(dir, true) {
 		return Continues
 	}
 	return e.earlyTiers(h)
@@ -60,6 +60,9 @@ func (e *evaluation) preDNAT(h *hostEndpoint, why, iface string) Outcome {
 	e.arriveAt(h.key, PhasePreDNAT, iface, api.Ingress, why)
 	if e.f.State == Established || e.f.State == Related {
 		e.step(Step{Stage: StageConnection, Matched: true, Outcome: NextPhase, Why: "the packet is " + e.f.State.String()})
+		return Continues
+	}
+	if e.aboutMTU(h) {
 		return Continues
 	}
 	if e.connection() {
@@ -81,6 +84,15 @@ func (e *evaluation) exempt(dir api.PolicyType, mirrored bool) bool {
 		}
 	}
 	e.step(Step{Stage: stage, Matched: true, Outcome: NextPhase, Why: why})
+	return true
+}
+
+// aboutMTU is exempt for messages about the path's MTU.
+func (e *evaluation) aboutMTU(h *hostEndpoint) bool {
+	if !e.f.pathMTU() || !e.w.untracks(h) {
+		return false
+	}
+	e.step(Step{Stage: StageEssential, Matched: true, Outcome: NextPhase, Why: whyMTU})
 	return true
 }
 

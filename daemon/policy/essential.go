@@ -29,6 +29,9 @@ import (
 // traffic has no essential types; but untracked and preDNAT policy, which
 // judge what comes in before it is known to be forwarded, leave the inbound
 // ones alone there too.
+//
+// Messages about the path's MTU (untrackedMTU) are essential only where there
+// are flows that connection tracking knows nothing of.
 func Essential(d Direction) []uint8 {
 	switch d {
 	case Inbound:
@@ -63,6 +66,45 @@ func (f Flow) essential(dir api.PolicyType) bool {
 		d = Outbound
 	}
 	return f.isICMPv6(Essential(d))
+}
+
+// Messages of a router that a packet is too large for what lies ahead: ICMP
+// type 3 code 4 (RFC 792, RFC 1191), ICMPv6 type 2 of any code (RFC 4443, 3.2).
+const (
+	icmpUnreachable    = 3
+	icmpFragNeeded     = 4
+	icmpv6PacketTooBig = 2
+)
+
+// pathMTU tells whether the flow is such a message.
+func (f Flow) pathMTU() bool {
+	if f.family() == 6 {
+		return f.Protocol == protoICMPv6 && f.ICMPType == icmpv6PacketTooBig
+	}
+	return f.Protocol == protoICMP && f.ICMPType == icmpUnreachable && f.ICMPCode == icmpFragNeeded
+}
+
+// untrackedMTU lets pass what a router says about the path's MTU, at a host
+// endpoint with doNotTrack policy. About a tracked connection it is related,
+// and passes as such everywhere. About one that is not tracked it seems to
+// belong to nothing, and without it the flow's large packets vanish without a
+// word. Whom it is for takes it only if it is about a packet of its own
+// (RFC 8899, 4.6.1, and what Linux compares: a socket with the ports in it).
+func (e *evaluation) untrackedMTU(h *hostEndpoint) bool {
+	if !e.f.pathMTU() || !e.w.untracks(h) {
+		return false
+	}
+	e.step(Step{Stage: StageEssential, Matched: true, Outcome: Allows, Why: whyMTU})
+	return e.decide(Allow, Decision{Reason: ReasonEssential, RuleIndex: -1})
+}
+
+const whyMTU = "a flow that is not tracked needs what routers say of the path's MTU"
+
+// untracks tells whether an endpoint has doNotTrack policy, in either
+// direction. A wildcard endpoint has none.
+func (w *World) untracks(h *hostEndpoint) bool {
+	return h.spec.InterfaceName != api.AllInterfaces &&
+		len(w.tiersOf(h.member, api.Ingress, PhaseUntracked))+len(w.tiersOf(h.member, api.Egress, PhaseUntracked)) > 0
 }
 
 func (f Flow) essentialToHost() bool { return f.isICMPv6(fromWorkloads) }

@@ -179,7 +179,7 @@ func (e *evaluation) local(h *hostEndpoint, why, iface string, dir api.PolicyTyp
 		return
 	}
 	e.arriveAt(h.key, PhaseNormal, iface, dir, why)
-	if e.connection() || e.essential() || e.failsafe() || e.tiers(h.member) || e.profiles(h.spec.Profiles) {
+	if e.untrackedMTU(h) || e.connection() || e.essential() || e.failsafe() || e.tiers(h.member) || e.profiles(h.spec.Profiles) {
 		return
 	}
 	e.nothingAllows()
@@ -195,7 +195,7 @@ func (e *evaluation) passing(h *hostEndpoint, why, iface string, dir api.PolicyT
 	e.arriveAt(h.key, PhaseForward, iface, dir, why)
 	// What belongs to no connection is stopped wherever an endpoint governs,
 	// whether or not one of its policies judges what is forwarded.
-	if e.connection() {
+	if e.untrackedMTU(h) || e.connection() {
 		return
 	}
 	if len(e.w.tiersOf(h.member, dir, PhaseForward)) == 0 {

@@ -65,6 +65,27 @@ func TestEvaluate_Untracked(t *testing.T) {
 			{"in eth0 icmpv6/133/0 fe80::2 ff02::2", "Deny Rule default p 1"},
 			{"in eth0 icmpv6/128/0 fd00::2 fd00::1", "Deny Rule default p 1"},
 		}},
+		{name: "what routers say of the path's MTU comes first, at every place of the endpoint", world: defaultTier + eth0 +
+			dnt("p", "ingress: [{action: Deny}], egress: [{action: Deny}]") +
+			gnp("d", "selector: has(role), preDNAT: true, applyOnForward: true, types: [Ingress], ingress: [{action: Deny}]") +
+			gnp("f", "selector: has(role), applyOnForward: true, ingress: [{action: Deny}], egress: [{action: Deny}]"), flows: [][2]string{
+			{"in eth0 icmp/3/4 10.0.0.2 10.0.0.1 invalid", "Allow Essential"},
+			{"in eth0 icmpv6/2/0 fd00::2 fd00::1 invalid", "Allow Essential"},
+			{"in eth0 icmpv6/2/1 fd00::2 fd00::1 invalid", "Allow Essential"},
+			{"in eth0 icmpv6/2/0 fd00::2 fd00::1 related", "Allow Essential"},
+			{"out eth0 icmp/3/4 10.0.0.1 10.0.0.2 invalid", "Allow Essential"},
+			{"fwd eth0 eth1 icmpv6/2/0 fd00::2 fd01::2 invalid", "Allow Essential"},
+			{"fwd eth1 eth0 icmp/3/4 10.1.0.2 10.0.0.2 invalid", "Allow Essential"},
+			{"in eth0 icmp/3/3 10.0.0.2 10.0.0.1 invalid", "Deny Rule default p 1"},
+			{"in eth0 icmpv6/1/0 fd00::2 fd00::1 invalid", "Deny Rule default p 1"},
+			{"in eth0 icmp/2/4 10.0.0.2 10.0.0.1 invalid", "Deny Rule default p 1"},
+		}},
+		{name: "without doNotTrack policy they belong to a connection or to nothing", world: defaultTier + eth0 +
+			gnp("p", "selector: has(role), applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow}]"), flows: [][2]string{
+			{"in eth0 icmp/3/4 10.0.0.2 10.0.0.1 invalid", "Deny Invalid"},
+			{"in eth0 icmpv6/2/0 fd00::2 fd00::1 invalid", "Deny Invalid"},
+			{"fwd eth0 eth1 icmpv6/2/0 fd00::2 fd01::2 invalid", "Deny Invalid"},
+		}},
 		{name: "S073 what no rule decides is tracked, and normal policy decides", world: defaultTier + eth0 +
 			dnt("d", "ingress: [{action: Allow, protocol: UDP}]") + gnp("p", "selector: has(role), ingress: [{action: Allow, protocol: TCP}]"), flows: [][2]string{
 			{"in eth0 udp 10.0.0.2:4000 10.0.0.1:80", "Allow Rule default d 1"},

@@ -327,6 +327,7 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 			add(jump(chainLoopbackGuard))
 		}
 		if judges {
+			add(s.untrackedMTU()...)
 			add(toEssential(essential), jump(rawFailsafe))
 		}
 	case stagePreDNAT:
@@ -334,6 +335,7 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 			add(ruleset.Rule{Match: marked(MarkAccept), Action: ruleset.Action{Verb: ruleset.Accept}})
 		}
 		add(established)
+		add(s.untrackedMTU()...)
 		invalid()
 		add(toEssential(essential), jump(failsafe))
 	case stageForward:
@@ -341,12 +343,14 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 		if judges {
 			add(established)
 		}
+		add(s.untrackedMTU()...)
 		invalid()
 	case stageNormal:
 		if s.host != nil {
 			add(s.accepted(pl.direction)...)
 		}
 		add(established)
+		add(s.untrackedMTU()...)
 		invalid()
 		switch {
 		case s.host != nil:

@@ -5,6 +5,7 @@ package dataplane
 import (
 	"slices"
 
+	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 )
@@ -38,6 +39,7 @@ var (
 )
 
 const (
+	protoICMP   = 1
 	protoICMPv6 = 58
 	protoIPIP   = 4
 	protoUDP    = 17
@@ -89,6 +91,23 @@ func toEssential(chain string) ruleset.Rule {
 	r := jump(chain)
 	r.Match = ruleset.Match{Family: ruleset.IPv6, Protocol: protoICMPv6}
 	return r
+}
+
+// untrackedMTU accepts what routers say of the path's MTU (ICMP type 3 code 4,
+// ICMPv6 type 2), at an endpoint with doNotTrack policy. About a tracked
+// connection it is known as related; about a flow that is not tracked it seems
+// to belong to no connection, and stands before the rule that drops such.
+func (s *subject) untrackedMTU() []ruleset.Rule {
+	if s.host == nil || !s.judges(stageUntracked, api.Ingress) && !s.judges(stageUntracked, api.Egress) {
+		return nil
+	}
+	accept := func(m ruleset.Match) ruleset.Rule {
+		return ruleset.Rule{Match: m, Action: ruleset.Action{Verb: ruleset.Accept}, Comment: "path MTU"}
+	}
+	return []ruleset.Rule{
+		accept(ruleset.Match{Family: ruleset.IPv4, Protocol: protoICMP, ICMP: &ruleset.ICMP{Type: 3, Code: 4, HasCode: true}}),
+		accept(ruleset.Match{Family: ruleset.IPv6, Protocol: protoICMPv6, ICMP: &ruleset.ICMP{Type: 2}}),
+	}
 }
 
 func essentialRules(types []uint8) []ruleset.Rule {

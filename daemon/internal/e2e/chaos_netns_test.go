@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,8 +18,9 @@ import (
 )
 
 var (
-	kills        = flag.Int("kills", 100, "how often the agent is killed while policies change")
-	replacements = flag.Int("replacements", 1000, "how many policy replacements the churn test makes")
+	kills         = flag.Int("kills", 100, "how often the agent is killed while policies change")
+	killsIPTables = flag.Int("kills-iptables", 20, "the same for each variant of iptables")
+	replacements  = flag.Int("replacements", 1000, "how many policy replacements the churn test makes")
 )
 
 // host is the head of the endpoint that the chaos tests protect.
@@ -82,6 +84,7 @@ type streams struct {
 	admitted, cut int
 	firstWrong    string
 	port          uint16
+	remembers     bool // others depend on what connection tracking knows
 }
 
 // burst sends n rounds: denied and allowed packets of both families. The
@@ -108,7 +111,7 @@ func (s *streams) burst(n int) {
 			}
 			s.sent += 3
 		}
-		if s.port%8192 == 0 {
+		if s.port%8192 == 0 && !s.remembers {
 			s.inj.FlushConntrack()
 		}
 	}
@@ -117,7 +120,7 @@ func (s *streams) burst(n int) {
 func (s *streams) wrong(n *int, what string, p netnstest.Packet) {
 	*n++
 	if s.firstWrong == "" {
-		rules, err := s.inj.NS.Try("nft", "list", "table", "inet", "ripstop")
+		rules, err := s.inj.NS.Try("sh", "-c", rulesText()+"; nft list table inet ripstop")
 		s.firstWrong = fmt.Sprintf("%s after %d packets: %+v\nthe kernel just after (%v):\n%s", what, s.sent, p, err, rules)
 	}
 }
@@ -130,9 +133,9 @@ func (s *streams) check(t *testing.T) {
 }
 
 // writePictures rewrites the policies until done is closed.
-func writePictures(t *testing.T, s *server, done <-chan struct{}, written *atomic.Int64) {
+func writePictures(t *testing.T, s *server, pictures func(n int) string, done <-chan struct{}, written *atomic.Int64) {
 	for n := 0; ; n++ {
-		docs, err := api.DecodeAll([]byte(chaosPolicies(n)), "chaos")
+		docs, err := api.DecodeAll([]byte(pictures(n)), "chaos")
 		if err != nil {
 			t.Error(err)
 			return
@@ -157,46 +160,65 @@ func writePictures(t *testing.T, s *server, done <-chan struct{}, written *atomi
 
 // TestNetnsChaos_KilledAgentNeverOpensAndNeverCuts: the agent is killed with
 // SIGKILL at random moments while policies are rewritten; packets that all
-// pictures deny are never admitted, packets that all allow never cut.
+// pictures deny are never admitted, packets that all allow never cut: of the
+// host, forwarded, of workloads, with a destination that another program
+// rewrites, and not tracked; through each packet filter.
 func TestNetnsChaos_KilledAgentNeverOpensAndNeverCuts(t *testing.T) {
+	for filter, n := range map[string]int{"nftables": *kills, "legacy": *killsIPTables, "nf_tables": *killsIPTables} {
+		t.Run(filter, func(t *testing.T) { killStorm(t, filter, n) })
+	}
+}
+
+func killStorm(t *testing.T, filter string, kills int) {
 	r := newRand(t)
 	srv := startServer(t)
-	inj := netnstest.NewInjector(t, netnstest.InjectorConfig{})
-	srv.put(t, chaosEndpoint)
-	rev := srv.put(t, chaosPolicies(0))
-	a := startAgent(t, inj.NS, srv.etcd())
-	a.applied(t, rev)
+	inj := netnstest.NewInjector(t, netnstest.InjectorConfig{Interfaces: trafficInterfaces})
+	inj.NS.Run("sh", "-c", publishedBy(filter)) // and so the agent finds which variant is in use
+	srv.put(t, trafficEndpoints)
+	pictures := func(n int) string { return chaosPolicies(n) + trafficPolicies(n) }
+	rev := srv.put(t, pictures(0))
+	dataplane := "nftables"
+	if filter != dataplane {
+		dataplane = "iptables"
+	}
+	a := startAgent(t, inj.NS, srv.etcd(), "--dataplane", dataplane)
+	hs := a.applied(t, rev)
+	if d := hs.Status.Dataplane; !strings.Contains(d.Backend+" "+d.Why, filter) {
+		t.Fatalf("the packet filter is %s: %s", d.Backend, d.Why)
+	}
 
 	done := make(chan struct{})
 	var written atomic.Int64
 	var wg sync.WaitGroup
-	wg.Go(func() { writePictures(t, srv, done, &written) })
+	wg.Go(func() { writePictures(t, srv, pictures, done, &written) })
 	defer func() { close(done); wg.Wait() }()
 
-	s := &streams{inj: inj}
-	for range *kills {
+	s, tr := &streams{inj: inj, remembers: true}, newTraffic(t, inj, rulesTextOf(filter))
+	burst := func(n int) { s.burst(n); tr.burst(n / 4) }
+	for range kills {
 		until := time.Now().Add(time.Duration(r.IntN(300)) * time.Millisecond)
 		for time.Now().Before(until) {
-			s.burst(20)
+			burst(20)
 		}
 		a.cmd.Process.Kill()
-		s.burst(50)
+		burst(50)
 		<-a.done
-		s.burst(50)
+		burst(50)
 		a.run(t)
-		s.burst(50)
-		if s.admitted+s.cut > 0 {
+		burst(50)
+		if s.admitted+s.cut+tr.admitted+tr.cut > 0 {
 			break
 		}
 	}
 	s.check(t)
-	t.Logf("%d kills, %d objects written, %d packets, %d wrong", *kills, written.Load(), s.sent, s.admitted+s.cut)
+	tr.check(t)
+	t.Logf("%d kills, %d objects written, %d packets of the host and %d others, %d wrong", kills, written.Load(), s.sent, tr.sent, s.admitted+s.cut+tr.admitted+tr.cut)
 
 	// And it still works: the last word is obeyed.
 	close(done)
 	wg.Wait()
 	done = make(chan struct{})
-	a.applied(t, srv.put(t, chaosPolicies(1)))
+	a.applied(t, srv.put(t, pictures(1)))
 }
 
 // TestNetnsChaos_ReplacementsAreNeverSeenHalfDone: meaning-preserving
@@ -211,7 +233,7 @@ func TestNetnsChaos_ReplacementsAreNeverSeenHalfDone(t *testing.T) {
 	done := make(chan struct{})
 	var written atomic.Int64
 	var wg sync.WaitGroup
-	wg.Go(func() { writePictures(t, srv, done, &written) })
+	wg.Go(func() { writePictures(t, srv, chaosPolicies, done, &written) })
 	s := &streams{inj: inj}
 	for written.Load() < int64(*replacements) && s.admitted+s.cut == 0 && !t.Failed() {
 		s.burst(100)

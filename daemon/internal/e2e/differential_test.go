@@ -46,10 +46,7 @@ var oneByOne = flag.Bool("one-by-one", false, "the random tests plan rules one a
 
 // planned runs calc and the planner over resources.
 func planned(objs []api.Object) *ruleset.State {
-	if *oneByOne {
-		return plannedBy(dataplane.NewPlanner, objs)
-	}
-	return plannedBy(dataplane.NewCompilingPlanner, objs)
+	return plannedBy(newPlanner, objs)
 }
 
 func plannedBy(newPlanner func(dataplane.Out) *dataplane.Planner, objs []api.Object) *ruleset.State {
@@ -311,7 +308,7 @@ func (c coverage) check(t *testing.T) {
 		"input untracked Rule Allow", "input untracked Rule Deny", "output untracked Rule Deny",
 		"forward untracked Rule Deny", "input preDNAT Rule Allow", "input preDNAT Rule Deny", "forward preDNAT Rule Deny",
 		"input normal Rule Allow", "input normal Rule Deny", "output normal Rule Allow", "output normal Rule Deny",
-		"input normal Failsafe Allow", "input normal Essential Allow",
+		"input normal Failsafe Allow", "input normal Essential Allow", "forward forward Essential Allow",
 		"forward forward Rule Deny", "forward forward EndOfTier Deny", "forward forward NoForwardPolicy Allow",
 		"input workload Rule Allow", "input workload Rule Deny", "input workload EndpointToHost Deny", "input workload Essential Allow",
 		"input workload Encapsulated Deny", "forward workload Rule Allow", "forward workload Rule Deny", "forward workload Profile Allow",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -40,9 +41,19 @@ func openFilter(c nftables.Config) (packetFilter, error) {
 	return nil, fmt.Errorf("-filter %s: unknown", *filterFlag)
 }
 
+// newPlanner makes the planner whose plan suits the packet filter.
+func newPlanner(out dataplane.Out) *dataplane.Planner {
+	if *oneByOne || *filterFlag != "nftables" {
+		return dataplane.NewPlanner(out)
+	}
+	return dataplane.NewCompilingPlanner(out)
+}
+
 // rulesText is a shell command that prints what the packet filter has.
-func rulesText() string {
-	switch *filterFlag {
+func rulesText() string { return rulesTextOf(*filterFlag) }
+
+func rulesTextOf(filter string) string {
+	switch filter {
 	case string(iptables.Legacy):
 		return "iptables-legacy-save; ip6tables-legacy-save; ipset list"
 	case string(iptables.NFT):

@@ -552,8 +552,8 @@ func (g generator) probe() probe {
 		k.SrcPort, k.DstPort = pick(g.Rand, borderPorts...), pick(g.Rand, borderPorts...)
 	}
 	if k.Protocol == 1 || k.Protocol == 58 {
-		k.ICMPType = pick[uint8](g.Rand, 0, 3, 8, 128, 130, 133, 134, 135, 136, 137, 143, 253, 254)
-		k.ICMPCode = pick[uint8](g.Rand, 0, 1, 2, 255)
+		k.ICMPType = pick[uint8](g.Rand, 0, 2, 2, 3, 3, 8, 128, 130, 133, 134, 135, 136, 137, 143, 253, 254)
+		k.ICMPCode = pick[uint8](g.Rand, 0, 1, 2, 4, 4, 255)
 	}
 	if p.hook != ruleset.HookOutput {
 		k.In = pick(g.Rand, "eth0", "eth0", "eth0", "eth1", "eth1", "lo", "cali1", "cali1", "cali2", "tap1")

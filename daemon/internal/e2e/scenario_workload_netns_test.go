@@ -167,6 +167,30 @@ var untrackedScenarios = []scenario{
 		in eth0 icmpv6/135/0 fd00::2 fd00::1 ok
 		out eth0 icmpv6/136/0 fd00::1 fd00::2 ok
 		in eth0 icmpv6/128/0 fd00::2 fd00::1 blocked`}}},
+	{name: "what routers say of the path's MTU goes before it", only: 4, steps: []step{
+		{tierDefault + hEth0 + hep("g", "eth1", "") + gnp("u", onHosts+"doNotTrack: true, applyOnForward: true, ingress: [{action: Deny}], egress: [{action: Deny}]") +
+			gnp("f", onHosts+"applyOnForward: true, ingress: [{action: Deny}], egress: [{action: Deny}]"), `
+		in eth0 icmp/3/4 10.0.0.2 10.0.0.1 ok
+		out eth0 icmp/3/4 10.0.0.1 10.0.0.2 ok
+		fwd eth0 eth1 icmp/3/4 10.0.0.2 10.1.0.2 ok
+		in eth0 icmp/3/3 10.0.0.2 10.0.0.1 blocked`},
+		{tierDefault + hEth0 + hep("g", "eth1", "") + gnp("f", onHosts+"applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow}]"), `
+		in eth0 icmp/3/4 10.0.0.2 10.0.0.1 blocked
+		fwd eth0 eth1 icmp/3/4 10.0.0.2 10.1.0.2 blocked`},
+		{tierDefault + w1 + hEth0 + gnp("u", onHosts+"doNotTrack: true, applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow}]"), `
+		fwd eth0 cali1 icmp/3/4 10.0.0.2 10.2.0.2 blocked`}}},
+	{name: "what routers say of the path's MTU goes before it, IPv6", only: 6, steps: []step{
+		{tierDefault + hEth0 + hep("g", "eth1", "") + gnp("u", onHosts+"doNotTrack: true, applyOnForward: true, ingress: [{action: Deny}], egress: [{action: Deny}]") +
+			gnp("f", onHosts+"applyOnForward: true, ingress: [{action: Deny}], egress: [{action: Deny}]"), `
+		in eth0 icmpv6/2/0 fd00::2 fd00::1 ok
+		out eth0 icmpv6/2/0 fd00::1 fd00::2 ok
+		fwd eth0 eth1 icmpv6/2/0 fd00::2 fd01::2 ok
+		in eth0 icmpv6/1/0 fd00::2 fd00::1 blocked`},
+		{tierDefault + hEth0 + hep("g", "eth1", "") + gnp("f", onHosts+"applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow}]"), `
+		in eth0 icmpv6/2/0 fd00::2 fd00::1 blocked
+		fwd eth0 eth1 icmpv6/2/0 fd00::2 fd01::2 blocked`},
+		{tierDefault + w1 + hEth0 + gnp("u", onHosts+"doNotTrack: true, applyOnForward: true, ingress: [{action: Allow}], egress: [{action: Allow}]"), `
+		fwd eth0 cali1 icmpv6/2/0 fd00::2 fd02::2 blocked`}}},
 	{name: "S073 what it does not decide is tracked and judged as ever", steps: []step{{
 		tierDefault + tier("first", "1", "Deny") + hEth0 + gnp("first.u", onHosts+"tier: first, doNotTrack: true, applyOnForward: true, ingress: [{action: Deny, protocol: UDP}]") +
 			gnp("n", onHosts+"ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}, {action: Allow, protocol: UDP}]"), `

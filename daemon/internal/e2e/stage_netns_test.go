@@ -66,7 +66,7 @@ func newStageOf(t testing.TB, c nftables.Config) *stage {
 	s.graph = calc.New(calc.Config{Host: here, Settings: intent.Settings{
 		FailsafeInbound: failsafeIn, FailsafeOutbound: failsafeOut, WorkloadPrefixes: []string{"cali"}, LogPrefix: "calico-packet", LogBurst: 5, VXLANPort: 4789,
 	}})
-	s.planner = dataplane.NewCompilingPlanner(both{s.filter, s.state})
+	s.planner = newPlanner(both{s.filter, s.state})
 	s.setInterfaces(map[string][]netip.Addr{
 		"lo":    {addr("127.0.0.1"), addr("::1")},
 		"eth0":  {addr("10.0.0.1"), addr("fd00::1")},
