@@ -73,6 +73,7 @@ var fields = tableOfFields(
 	reflect.TypeFor[HostEndpoint](), reflect.TypeFor[WorkloadEndpoint](), reflect.TypeFor[Profile](),
 	reflect.TypeFor[Node](), reflect.TypeFor[FelixConfiguration](), reflect.TypeFor[ClusterInformation](),
 	reflect.TypeFor[IPPool](), reflect.TypeFor[HostStatus](), reflect.TypeFor[Namespace](),
+	reflect.TypeFor[Role](), reflect.TypeFor[RoleBinding](), reflect.TypeFor[Credential](),
 )
 
 func tableOfFields(types ...reflect.Type) map[reflect.Type][]field {

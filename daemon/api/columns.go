@@ -180,6 +180,31 @@ var hostStatusColumns = []Column{
 	}),
 }
 
+var roleColumns = []Column{
+	columnName,
+	column("RULES", func(r *Role) string { return strconv.Itoa(len(r.Spec.Rules)) }),
+}
+
+var roleBindingColumns = []Column{
+	columnName,
+	column("ROLE", func(b *RoleBinding) string { return b.Spec.Role }),
+	column("SUBJECTS", func(b *RoleBinding) string {
+		var names []string
+		for _, s := range b.Spec.Subjects {
+			names = append(names, strings.ToLower(string(s.Kind))+"/"+s.Name)
+		}
+		return strings.Join(names, ",")
+	}),
+}
+
+var credentialColumns = []Column{
+	columnName,
+	column("USER", func(c *Credential) string { return c.Spec.User }),
+	column("TYPE", func(c *Credential) string { return c.Type() }),
+	column("EXPIRES", func(c *Credential) string { return c.Spec.Expires.UTC().Format("2006-01-02T15:04:05Z") }),
+	wide("GROUPS", func(c *Credential) string { return strings.Join(c.Spec.Groups, ",") }),
+}
+
 // wideOf makes a Column of wide tables from a function on any Object.
 func wideOf(name string, value func(Object) string) Column {
 	return Column{Name: name, Wide: true, Value: value}

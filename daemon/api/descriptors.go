@@ -65,6 +65,17 @@ func calico(kind Kind, plural string, namespaced bool, made func(TypeMeta) Objec
 	}
 }
 
+// ours makes the descriptor of a kind of group ripstop.io/v1 that is in no
+// namespace and has a regular plural.
+func ours(kind Kind, made func(TypeMeta) Object, columns []Column, short ...string) Descriptor {
+	singular := strings.ToLower(string(kind))
+	return Descriptor{
+		Kind: kind, Group: GroupRipstop, Version: "v1", Plural: singular + "s", Singular: singular, ShortNames: short,
+		New:     func() Object { return made(TypeMeta{kind, VersionOurs}) },
+		Columns: columns,
+	}
+}
+
 // descriptors are all kinds, in the order in which they are best created:
 // what is named before what names it.
 var descriptors = []Descriptor{
@@ -122,6 +133,9 @@ var descriptors = []Descriptor{
 		New:     func() Object { return &HostStatus{TypeMeta: TypeMeta{KindHostStatus, VersionOurs}} },
 		Columns: hostStatusColumns,
 	},
+	ours(KindRole, func(t TypeMeta) Object { return &Role{TypeMeta: t} }, roleColumns),
+	ours(KindRoleBinding, func(t TypeMeta) Object { return &RoleBinding{TypeMeta: t} }, roleBindingColumns),
+	ours(KindCredential, func(t TypeMeta) Object { return &Credential{TypeMeta: t} }, credentialColumns, "cred"),
 }
 
 // Kinds are the descriptors of all kinds, always in the same order: a kind

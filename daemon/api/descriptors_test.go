@@ -40,8 +40,8 @@ func TestKinds_AreWhole(t *testing.T) {
 			t.Errorf("DescriptorOf(%s): not found", d.Kind)
 		}
 	}
-	if len(Kinds()) != 16 {
-		t.Errorf("Kinds: got %d, want 16", len(Kinds()))
+	if len(Kinds()) != 19 {
+		t.Errorf("Kinds: got %d, want 19", len(Kinds()))
 	}
 	if _, ok := DescriptorOf("Nothing"); ok {
 		t.Error("DescriptorOf(Nothing): found")
@@ -66,6 +66,7 @@ func TestDescriptorByName(t *testing.T) {
 		"hep": KindHostEndpoint, "heps": KindHostEndpoint, "wep": KindWorkloadEndpoint, "profile": KindProfile, "pro": KindProfile,
 		"node": KindNode, "no": KindNode, "pool": KindIPPool, "ipp": KindIPPool, "felixconfig": KindFelixConfiguration,
 		"clusterinfo": KindClusterInformation, "tier": KindTier, "tiers": KindTier, "hs": KindHostStatus, "ns": KindNamespace, "namespace": KindNamespace, "hoststatuses.ripstop.io": KindHostStatus,
+		"roles.ripstop.io": KindRole, "rolebinding": KindRoleBinding, "cred": KindCredential, "credentials": KindCredential,
 	} {
 		if d, ok := DescriptorByName(name); !ok || d.Kind != want {
 			t.Errorf("DescriptorByName(%s): got %s, %t, want %s", name, d.Kind, ok, want)

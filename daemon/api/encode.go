@@ -129,6 +129,12 @@ func EncodeStored(o Object) ([]byte, error) {
 		out.Status = o.Status
 	case *Namespace:
 		out.Spec, out.Status = o.Spec, o.Status
+	case *Role:
+		out.Spec = o.Spec
+	case *RoleBinding:
+		out.Spec = o.Spec
+	case *Credential:
+		out.Spec, out.Status = o.Spec, o.Status
 	}
 	out.Meta = m
 	b, err := json.Marshal(out)

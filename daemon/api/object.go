@@ -37,6 +37,9 @@ const (
 	KindIPPool                    Kind = "IPPool"
 	KindHostStatus                Kind = "HostStatus"
 	KindNamespace                 Kind = "Namespace"
+	KindRole                      Kind = "Role"
+	KindRoleBinding               Kind = "RoleBinding"
+	KindCredential                Kind = "Credential"
 )
 
 // Group versions, as in a document's "apiVersion" field.

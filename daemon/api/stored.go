@@ -13,12 +13,13 @@ import (
 	"strings"
 )
 
-// enforced reports whether objects of a kind say what packets may pass: a
-// field that is not understood may then not be skipped.
+// enforced reports whether objects of a kind say what packets may pass or who
+// may do what: a field that is not understood may then not be skipped.
 func enforced(kind Kind) bool {
 	switch kind {
 	case KindGlobalNetworkPolicy, KindNetworkPolicy, KindStagedGlobalNetworkPolicy, KindStagedNetworkPolicy,
-		KindProfile, KindGlobalNetworkSet, KindNetworkSet, KindTier, KindHostEndpoint, KindWorkloadEndpoint:
+		KindProfile, KindGlobalNetworkSet, KindNetworkSet, KindTier, KindHostEndpoint, KindWorkloadEndpoint,
+		KindRole, KindRoleBinding, KindCredential:
 		return true
 	}
 	return false
@@ -30,10 +31,10 @@ func enforced(kind Kind) bool {
 //   - is no JSON, has a value of the wrong type, or is deeper or longer than
 //     the limits;
 //   - says another kind, namespace or name than key;
-//   - has, inside of the spec of a policy, profile, set, tier or endpoint, a
-//     field that is not known or is there twice;
-//   - is a policy, profile, set or endpoint that Validate refuses for
-//     something that changes what is enforced.
+//   - has, inside of the spec of a policy, profile, set, tier, endpoint, role,
+//     binding or credential, a field that is not known or is there twice;
+//   - is one of these, but for tiers, that Validate refuses for something in
+//     its spec that changes what is enforced.
 //
 // Elsewhere unknown fields are skipped, as Calico does. Nothing is defaulted
 // but the tier label of a policy: in particular empty types stay empty, and

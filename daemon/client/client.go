@@ -47,6 +47,9 @@ type Config struct {
 	Builtins bool
 	// OnWarning, if set, is told the warnings of the server.
 	OnWarning func(text string)
+	// Credentials are how the server knows the program; of no use on a Unix
+	// socket that the program's user may use.
+	Credentials Credentials
 }
 
 // Client is a store.Store over the REST API. Its methods may be called from
@@ -96,6 +99,9 @@ func New(cfg Config) (*Client, error) {
 		u = &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
 	default:
 		return nil, fmt.Errorf("server %q: want unix:///path/to/socket, http://host:port or https://host:port", cfg.Server)
+	}
+	if t.TLSClientConfig, err = cfg.Credentials.tls(cfg.Server, u); err != nil {
+		return nil, err
 	}
 	// Redirects are never followed: the API has none.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -214,6 +220,9 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 	}
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
 	req.Header.Set("Accept", "application/json")
+	if c.cfg.Credentials.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.cfg.Credentials.Token)
+	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
