@@ -3,6 +3,7 @@
 package apiserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -141,7 +143,7 @@ func (s *Server) authorise(r *request) error {
 	if err == nil {
 		return nil
 	}
-	s.log.Warn("Request refused", "user", r.id.String(), "verb", r.attrs.Verb, "path", r.attrs.Path, "err", err)
+	s.log.Warn("Request refused", "request_id", requestIDOf(r.Context()), "user", r.id.String(), "verb", r.attrs.Verb, "path", r.attrs.Path, "err", err)
 	return failure(http.StatusForbidden, api.ReasonForbidden, "%s may not %s %s: %v", r.id, r.attrs.Verb, r.attrs.Path, err)
 }
 
@@ -176,6 +178,8 @@ func (r *request) body() ([]byte, error) {
 	switch {
 	case errors.As(err, &large):
 		return nil, failure(http.StatusRequestEntityTooLarge, api.ReasonTooLarge, "the body is larger than %d bytes", large.Limit)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, failure(http.StatusRequestTimeout, api.ReasonTimeout, "the body did not arrive in time")
 	case err != nil:
 		return nil, failure(http.StatusBadRequest, api.ReasonBadRequest, "reading the body: %v", err)
 	}
@@ -228,6 +232,10 @@ func fits(r *request, obj api.Object) error {
 // who calls by what name, and the net that catches a panic.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
+		id := newRequestID()
+		hr = hr.WithContext(context.WithValue(hr.Context(), requestIDKey{}, id))
+		w.Header().Set("Audit-Id", id)
+		w.Header().Set("X-Request-Id", id)
 		r := &request{Request: hr, id: IdentityOf(hr.Context())}
 		defer func() {
 			p := recover()
@@ -237,7 +245,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler {
 				panic(p) // net/http cuts the connection
 			}
-			s.log.Error("Panic in a request", "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.Error("Panic in a request", "request_id", id, "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			s.answer(w, r, s.failed(r, failure(http.StatusInternalServerError, api.ReasonInternalError,
 				"the server has a fault and gave this request up; its log has the details")))
 		}()
@@ -251,10 +259,15 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			s.answer(w, r, s.failed(r, err))
 			return
 		}
+		if enc := hr.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+			// What is small on the wire stays small.
+			s.answer(w, r, s.failed(r, failure(http.StatusUnsupportedMediaType, api.ReasonMediaType, "Content-Encoding %q: send the body as it is", enc)))
+			return
+		}
 		rc := http.NewResponseController(w)
 		// A recorder in a test has no deadlines; a connection has.
-		_ = rc.SetReadDeadline(time.Now().Add(bodyTime))
-		_ = rc.SetWriteDeadline(time.Now().Add(answerTime))
+		_ = rc.SetReadDeadline(time.Now().Add(s.cfg.Limits.BodyTime))
+		_ = rc.SetWriteDeadline(time.Now().Add(s.cfg.Limits.AnswerTime))
 		hr.Body = http.MaxBytesReader(w, hr.Body, maxBody)
 		next.ServeHTTP(w, hr)
 	})

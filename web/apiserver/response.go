@@ -129,7 +129,7 @@ func (s *Server) status(r *request, err error) *api.Status {
 	case errors.Is(err, context.Canceled):
 		st = retryLater(failure(http.StatusServiceUnavailable, api.ReasonUnavailable, "the request was given up before it was done"))
 	default:
-		s.log.Error("Request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		s.log.Error("Request failed", "request_id", requestIDOf(r.Context()), "method", r.Method, "path", r.URL.Path, "err", err)
 		st = failure(http.StatusInternalServerError, api.ReasonInternalError, "%s: the server could not do this; its log has the details", what)
 	}
 	return details(st, r)

@@ -100,11 +100,16 @@ func (s *Server) newRouter() *mux.Router {
 	return m
 }
 
-// enter is the one way into a handler: who, may they, do it, answer.
+// enter is the one way into a handler: how much, who, may they, do it, answer.
 func (s *Server) enter(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
+		began := s.cfg.Now()
 		r, perr := s.newRequest(hr, rt)
-		err := s.identify(r, rt)
+		done, err := s.limiter.admit(r)
+		if err == nil {
+			defer done()
+			err = s.identify(r, rt)
+		}
 		if err == nil {
 			err = perr
 		}
@@ -120,6 +125,11 @@ func (s *Server) enter(rt route) http.Handler {
 		} else {
 			resp = rt.handle(s, r)
 		}
+		if resp.code == http.StatusUnauthorized {
+			s.limiter.refused(r)
+		}
 		s.answer(w, r, resp)
+		s.log.Debug("Request done", "request_id", requestIDOf(r.Context()), "user", r.id.String(), "method", r.Method,
+			"path", r.URL.Path, "code", resp.code, "took", s.cfg.Now().Sub(began))
 	})
 }

@@ -51,6 +51,8 @@ type Config struct {
 	// Drain is how long Serve waits for running requests at the end; default
 	// 5 s.
 	Drain time.Duration
+	// Limits bound what clients may take.
+	Limits Limits
 }
 
 // Server is the REST admin API. Its methods may be called from many
@@ -64,6 +66,7 @@ type Server struct {
 	catalog  catalog
 	openAPI  func() *openAPI
 	feeds    *feeds
+	limiter  *limiter
 
 	// tiers keeps a tier from being deleted while a policy is put into it;
 	// pools keeps two overlapping pools from being created side by side.
@@ -103,6 +106,7 @@ func New(cfg Config) *Server {
 	if cfg.Drain == 0 {
 		cfg.Drain = 5 * time.Second
 	}
+	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Server{
 		cfg:      cfg,
 		log:      cfg.Log,
@@ -110,6 +114,7 @@ func New(cfg Config) *Server {
 		started:  cfg.Now(),
 		catalog:  newCatalog(),
 		draining: make(chan struct{}),
+		limiter:  newLimiter(cfg.Limits, cfg.Now),
 	}
 	s.feeds = newFeeds(cfg.Store, cfg.Log, cfg.WatchWindow, cfg.WatchBuffer)
 	s.openAPI = newOpenAPI(s.catalog, cfg.Version)
@@ -117,19 +122,8 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Limits of the server. A limit that is hit refuses the request; nothing is
-// ever cut off and then used.
-const (
-	maxBody    = 1 << 20
-	maxHeader  = 16 << 10
-	maxURL     = 8 << 10
-	headerTime = 5 * time.Second
-	bodyTime   = 15 * time.Second
-	answerTime = 30 * time.Second
-	idleTime   = 60 * time.Second
-	// storeTime is how long a request waits for the store.
-	storeTime = 15 * time.Second
-)
+// storeTime is how long a request waits for the store.
+const storeTime = 15 * time.Second
 
 // Serve answers requests on all listeners until ctx ends or a listener fails.
 // Then it ends the watches, lets running requests finish (Config.Drain) and
@@ -137,11 +131,15 @@ const (
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	srv := &http.Server{
 		Handler:           s.Handler(),
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       idleTime,
+		ReadHeaderTimeout: s.cfg.Limits.HeaderTime, // of the TLS handshake too
+		IdleTimeout:       s.cfg.Limits.IdleTime,
 		// net/http reads 4 KiB more than this before it refuses.
 		MaxHeaderBytes: maxHeader - 4<<10,
-		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ConnState:      newConnections(s.cfg.Limits).changed,
+		// "OPTIONS *" is a request like others.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, identityKey{}, peerIdentity(c, s.adminGID))
 		},

@@ -23,8 +23,6 @@ const (
 	// timeoutSeconds is ended; up to twice that, so that not all come back at
 	// once.
 	watchTime = 30 * time.Minute
-	// eventTime is how long a client may take to read one event.
-	eventTime = 30 * time.Second
 )
 
 // watchQuery is the part of a watch's parameters that says how to follow.
@@ -122,7 +120,7 @@ func (wt *watcher) open(w http.ResponseWriter) {
 	wt.w, wt.rc = w, http.NewResponseController(w)
 	// A recorder in a test has no deadlines; a connection has.
 	_ = wt.rc.SetReadDeadline(time.Time{})
-	_ = wt.rc.SetWriteDeadline(time.Now().Add(eventTime))
+	_ = wt.rc.SetWriteDeadline(time.Now().Add(wt.server.cfg.Limits.AnswerTime))
 	_ = wt.rc.Flush()
 }
 
@@ -229,7 +227,7 @@ func (wt *watcher) line(e event) error {
 		wt.server.log.Error("Event cannot be encoded", "path", wt.request.URL.Path, "err", err)
 		return err
 	}
-	_ = wt.rc.SetWriteDeadline(time.Now().Add(eventTime))
+	_ = wt.rc.SetWriteDeadline(time.Now().Add(wt.server.cfg.Limits.AnswerTime))
 	if _, err := wt.w.Write(append(data, '\n')); err != nil {
 		return err
 	}

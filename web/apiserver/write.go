@@ -119,7 +119,7 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 
 // wrote logs a write that was done; rev is zero if it is not known.
 func (s *Server) wrote(r *request, k api.Key, rev api.Revision) {
-	args := []any{"verb", r.attrs.Verb, "key", k.String(), "user", r.id.String()}
+	args := []any{"request_id", requestIDOf(r.Context()), "verb", r.attrs.Verb, "key", k.String(), "user", r.id.String()}
 	if rev != 0 {
 		args = append(args, "revision", int64(rev))
 	}
