@@ -3,10 +3,11 @@
 package command
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +16,16 @@ import (
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
+// applyFlags are the flags of apply.
+type applyFlags struct {
+	writeFlags
+	serverSide, force bool
+	pruneFlags
+}
+
 func (a *app) applyCommand() *cobra.Command {
 	var in input
+	var f applyFlags
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Create or change resources as files say",
@@ -30,101 +39,193 @@ resource are replaced as a whole. A document that carries
 metadata.resourceVersion is written only over exactly that version. Kinds are
 written in the order in which they need each other, tiers before policies.
 
-A line for each resource says what was done: created, configured (changed) or
-unchanged.`,
+With --server-side a document says only what its manager (--field-manager)
+wants: fields that others set stay, fields that the manager no longer names go,
+and a field that another manager holds is a conflict, which --force-conflicts
+takes over.
+
+With --prune, what was applied before and is no longer in the files is deleted:
+of a set (--set NAME, which is kept in the label ripstop.io/set), or of all
+resources that a label selector finds (-l), in all namespaces unless -n names
+one. Nothing is deleted unless everything was written.
+
+A line for each resource says what was done: created, configured (changed),
+unchanged, applied (--server-side) or pruned.`,
 		Example: `  ripstop apply -f allow-ssh.yaml
   ripstop apply -R -f policies/
-  generate-policy | ripstop apply -f -`,
+  generate-policy | ripstop apply -f -
+  ripstop apply --server-side --field-manager=ci -f policies/
+  ripstop apply -R -f policies/ --prune --set=office --dry-run=server`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(in.files) == 0 {
-				return usage(cmd, "apply: what to apply is not said: -f FILE")
+			if err := in.given(cmd, "apply"); err != nil {
+				return err
 			}
-			return a.apply(cmd, &in)
+			if err := errors.Join(f.check(cmd), f.checkPrune(cmd)); err != nil {
+				return err
+			}
+			if f.force && !f.serverSide {
+				return usage(cmd, "apply: --force-conflicts goes with --server-side; without it there are no conflicts of fields")
+			}
+			if f.serverSide && f.client() {
+				return usage(cmd, "apply: --dry-run=client cannot tell what --server-side would do; use --dry-run=server")
+			}
+			return a.apply(cmd, &in, f)
 		},
 	}
 	addInput(cmd, &in)
+	addWrite(cmd, &f.writeFlags)
+	cmd.Flags().BoolVar(&f.serverSide, "server-side", false, "set only the fields that the files name, and keep those of other managers")
+	cmd.Flags().BoolVar(&f.force, "force-conflicts", false, "with --server-side: take over fields that other managers hold")
+	f.add(cmd)
 	return cmd
 }
 
-func (a *app) apply(cmd *cobra.Command, in *input) error {
+func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 	docs, err := in.read(a)
 	if err != nil {
 		return fmt.Errorf("apply: nothing was written:\n%w", err)
 	}
+	f.mark(docs)
 	c, err := a.connect(cmd, false)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	inOrder(docs)
-	var errs []error
-	for i, d := range docs {
-		done, o, err := applyOne(cmd.Context(), c, d.Object)
-		if err == nil {
-			fmt.Fprintf(a.Out, "%s %s\n", nameOf(o.Key()), done)
+	err = a.each("apply", docs, f.suffix(), func(d api.Document) (string, api.Key, error) {
+		done, o, err := applyOne(cmd.Context(), c, d, f)
+		if err != nil || o == nil {
+			return done, d.Object.Key(), err
+		}
+		return done, o.Key(), nil
+	})
+	if err != nil || !f.prune {
+		return err
+	}
+	return a.prune(cmd, c, docs, f)
+}
+
+// applyOne makes one resource be as wanted and says what was done, or would
+// be.
+func applyOne(ctx context.Context, c *client.Client, d api.Document, f applyFlags) (done string, written api.Object, err error) {
+	o := d.Object
+	opt := f.options()
+	m := o.Metadata()
+	if m.Name == "" {
+		return "", nil, errors.New("metadata.name: apply needs it; create is for metadata.generateName")
+	}
+	if f.serverSide {
+		return serverApply(ctx, c, d, f)
+	}
+	// Somebody may make or delete it in between: then it is tried again.
+	for try := 1; ; try++ {
+		old, err := c.Get(ctx, o.Key())
+		switch {
+		case errors.Is(err, store.ErrNotFound) && m.ResourceVersion != "":
+			return "", nil, err
+		case errors.Is(err, store.ErrNotFound) && f.client():
+			return "created", o, nil
+		case errors.Is(err, store.ErrNotFound):
+			written, err = c.Create(ctx, o, opt)
+			if errors.Is(err, store.ErrExists) && try < applyTries {
+				continue
+			}
+			return "created", written, err
+		case err != nil && !unreadableThere(err):
+			return "", nil, err
+		}
+		if f.client() {
+			if old != nil && sameDocument(old, o) {
+				return "unchanged", o, nil
+			}
+			return "configured", o, nil
+		}
+		written, err = c.Replace(ctx, o, opt)
+		if errors.Is(err, store.ErrNotFound) && m.ResourceVersion == "" && try < applyTries {
 			continue
 		}
-		errs = append(errs, &api.DocumentError{Source: d.Source, Line: d.Line, Object: d.Object.Key().String(), Err: err})
-		if gone(err) {
-			errs = append(errs, fmt.Errorf("%d of %d resources were not tried", len(docs)-i-1, len(docs)))
-			break
+		if err != nil {
+			return "", nil, err
 		}
+		if old == nil {
+			return "configured", written, nil
+		}
+		return changed(old, written), written, nil
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("apply: not everything was written:\n%w", errors.Join(errs...))
-	}
-	return nil
 }
 
-// gone reports whether an error will meet whatever is tried next as well.
-func gone(err error) bool {
-	var conn *client.ConnError
-	return errors.As(err, &conn) || errors.Is(err, context.Canceled) || errors.Is(err, store.ErrNoSpace)
+// applyTries is how often apply begins anew when a resource comes and goes
+// under it.
+const applyTries = 5
+
+// unreadableThere reports whether the server said that it has the object and
+// cannot read it: then it is written over.
+func unreadableThere(err error) bool {
+	var st *client.StatusError
+	return errors.As(err, &st) && st.Status.Code == 500 && st.Status.Reason == api.ReasonInternalError
 }
 
-// applyOne makes one resource be as wanted and says what was done.
-func applyOne(ctx context.Context, c *client.Client, o api.Object) (done string, written api.Object, err error) {
+// serverApply applies one document on the server's side.
+func serverApply(ctx context.Context, c *client.Client, d api.Document, f applyFlags) (string, api.Object, error) {
+	body, err := wantedJSON(d)
+	if err != nil {
+		return "", nil, err
+	}
+	opt := f.options()
+	opt.Force = f.force
+	written, err := c.Patch(ctx, d.Object.Key(), client.ApplyPatch, body, opt)
+	return "applied", written, err
+}
+
+// wantedJSON is a document as it was written, with what it leaves to the
+// command line and to the list it stands in.
+func wantedJSON(d api.Document) ([]byte, error) {
+	dec := json.NewDecoder(bytes.NewReader(d.JSON()))
+	dec.UseNumber()
+	var tree map[string]any
+	if err := dec.Decode(&tree); err != nil {
+		return nil, err
+	}
+	desc, _ := api.DescriptorOf(d.Object.Key().Kind)
+	tree["kind"], tree["apiVersion"] = string(desc.Kind), desc.APIVersion()
+	meta, _ := tree["metadata"].(map[string]any)
+	if meta == nil {
+		meta = map[string]any{}
+		tree["metadata"] = meta
+	}
+	m := d.Object.Metadata()
+	meta["name"] = m.Name
+	if m.Namespace != "" {
+		meta["namespace"] = m.Namespace
+	}
+	if len(m.Labels) > 0 {
+		meta["labels"] = m.Labels
+	}
+	for _, servers := range []string{"uid", "creationTimestamp", "generation", "managedFields", "selfLink"} {
+		delete(meta, servers)
+	}
+	delete(tree, "status")
+	return json.Marshal(tree)
+}
+
+// sameDocument reports whether two objects say the same, but for what is the
+// server's to give.
+func sameDocument(x, y api.Object) bool {
+	a, errA := plainJSON(x)
+	b, errB := plainJSON(y)
+	return errA == nil && errB == nil && bytes.Equal(a, b)
+}
+
+// plainJSON is an object with its defaults and without what is the server's to
+// give.
+func plainJSON(o api.Object) ([]byte, error) {
+	if _, bad := o.(*api.Unreadable); bad {
+		return nil, fmt.Errorf("%s cannot be read", o.Key())
+	}
+	o = api.Clone(o)
+	o.Default()
 	m := o.Metadata()
-	if m.ResourceVersion != "" {
-		return applyAt(ctx, c, o)
-	}
-	if m.Name == "" {
-		written, err = c.Write(ctx, o, store.Absent())
-		return "created", written, err
-	}
-	old, err := c.Get(ctx, o.Key())
-	if errors.Is(err, store.ErrNotFound) {
-		written, err = c.Write(ctx, o, store.Absent())
-		if !errors.Is(err, store.ErrExists) {
-			return "created", written, err
-		}
-		old, err = c.Get(ctx, o.Key()) // somebody was faster
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	written, err = c.Write(ctx, o, store.Always())
-	return changed(old, written), written, err
-}
-
-// applyAt writes a resource over exactly the version it names.
-func applyAt(ctx context.Context, c *client.Client, o api.Object) (string, api.Object, error) {
-	n, err := strconv.ParseInt(o.Metadata().ResourceVersion, 10, 64)
-	if err != nil {
-		return "", nil, fmt.Errorf("metadata.resourceVersion: %q is not a number; leave it out to write over any version", o.Metadata().ResourceVersion)
-	}
-	written, err := c.Write(ctx, o, store.At(api.Revision(n)))
-	if err != nil {
-		return "", nil, err
-	}
-	return changed(o, written), written, nil
-}
-
-// changed says what a write over old did.
-func changed(old, written api.Object) string {
-	if written != nil && old.Metadata().ResourceVersion == written.Metadata().ResourceVersion {
-		return "unchanged"
-	}
-	return "configured"
+	m.UID, m.CreationTimestamp, m.ResourceVersion, m.Generation, m.ManagedFields = "", api.Time{}, "", 0, nil
+	return json.Marshal(o)
 }

@@ -108,3 +108,28 @@ func (a *app) liveObjects(cmd *cobra.Command, kind api.Kind, namespace string) [
 	}
 	return objs
 }
+
+// completeLabels completes a label selector by the labels of the resources of
+// the kind that the command line names.
+func (a *app) completeLabels(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	const how = cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	if len(args) == 0 {
+		return nil, how
+	}
+	done := ""
+	if i := strings.LastIndexByte(typed, ','); i >= 0 {
+		done = typed[:i+1]
+	}
+	d, ok := api.DescriptorByName(args[0])
+	if !ok {
+		return nil, how
+	}
+	var out []string
+	for _, o := range a.liveObjects(cmd, d.Kind, "") {
+		for k, v := range o.Metadata().Labels {
+			out = append(out, done+k+"="+v)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), how
+}

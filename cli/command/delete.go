@@ -7,47 +7,80 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
+// deleteFlags are the flags of delete.
+type deleteFlags struct {
+	writeFlags
+	ignoreMissing bool
+	all           bool   // of the kind
+	selector      string // labels
+	allNamespaces bool
+}
+
 func (a *app) deleteCommand() *cobra.Command {
 	var in input
-	var ignoreMissing bool
+	var f deleteFlags
 	cmd := &cobra.Command{
-		Use:   "delete (KIND NAME... | -f FILE)",
+		Use:   "delete (KIND NAME... | KIND -l SELECTOR | KIND --all | -f FILE)",
 		Short: "Delete resources",
-		Long: `delete removes resources, by kind and name or as files say. Of a document in a
-file only kind, name and namespace count, and metadata.resourceVersion if it is
-there: then only exactly that version is deleted.
+		Long: `delete removes resources, by kind and name (also KIND/NAME), by labels, all of a
+kind, or as files say. Of a document in a file only kind, name and namespace
+count, and metadata.resourceVersion if it is there: then only exactly that
+version is deleted.
 
-The built-in tiers, and tiers with policies in them, cannot be deleted.`,
+The built-in tiers, and tiers with policies in them, cannot be deleted. With -l
+and --all, namespaced kinds are looked for in the namespace of -n, with -A in
+all.`,
 		Example: `  ripstop delete globalnetworkpolicy allow-ssh
-  ripstop delete gnp allow-ssh allow-dns --ignore-not-found
+  ripstop delete gnp/allow-ssh gnp/allow-dns --ignore-not-found
+  ripstop delete networkpolicies -A -l team=blue --dry-run=server
   ripstop delete -f policies/`,
 		Args: func(cmd *cobra.Command, args []string) error {
+			picked := f.all || f.selector != ""
 			switch {
-			case len(in.files) > 0 && len(args) > 0:
+			case len(in.files) > 0 && (len(args) > 0 || picked):
 				return usage(cmd, "delete: give a kind and names, or -f, not both")
-			case len(in.files) == 0 && len(args) < 2:
-				return usage(cmd, "delete: what to delete is not said: KIND NAME... or -f FILE")
+			case f.all && f.selector != "":
+				return usage(cmd, "delete: give --all or -l, not both")
+			case picked && (len(args) != 1 || strings.Contains(args[0], "/")):
+				return usage(cmd, "delete: --all and -l go with a kind alone")
+			case f.allNamespaces && !picked:
+				return usage(cmd, "delete: -A goes with --all or -l")
+			case len(in.files) == 0 && !picked && (len(args) == 0 || len(args) < 2 && !strings.Contains(args[0], "/")):
+				return usage(cmd, "delete: what to delete is not said: KIND NAME..., KIND -l SELECTOR, KIND --all or -f FILE")
 			}
-			return nil
+			return f.check(cmd)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			targets, err := a.targets(cmd, &in, args)
+			c, err := a.connect(cmd, false)
 			if err != nil {
 				return err
 			}
-			return a.delete(cmd, targets, ignoreMissing)
+			defer c.Close()
+			targets, err := a.targets(cmd, c, &in, f, args)
+			if err != nil {
+				return err
+			}
+			return a.delete(cmd, c, targets, f)
 		},
 		ValidArgsFunction: a.completeKindAndNames,
 	}
 	addInput(cmd, &in)
-	cmd.Flags().BoolVar(&ignoreMissing, "ignore-not-found", false, "a resource that is not there counts as deleted")
+	addWrite(cmd, &f.writeFlags)
+	cmd.Flags().BoolVar(&f.ignoreMissing, "ignore-not-found", false, "a resource that is not there counts as deleted")
+	cmd.Flags().BoolVarP(&f.ignoreMissing, "skip-not-exists", "s", false, "the same, as calicoctl calls it")
+	cmd.Flags().BoolVar(&f.all, "all", false, "delete all resources of the kind")
+	cmd.Flags().StringVarP(&f.selector, "selector", "l", "", "delete what has these labels, such as team=blue,env!=test")
+	cmd.Flags().BoolVarP(&f.allNamespaces, "all-namespaces", "A", false, "with --all or -l: look in all namespaces")
+	_ = cmd.RegisterFlagCompletionFunc("selector", a.completeLabels)
 	return cmd
 }
 
@@ -58,15 +91,18 @@ type target struct {
 }
 
 // targets are what the command line names, what names others first.
-func (a *app) targets(cmd *cobra.Command, in *input, args []string) ([]target, error) {
-	if len(in.files) == 0 {
-		d, err := kindNamed(cmd, args[0])
+func (a *app) targets(cmd *cobra.Command, c *client.Client, in *input, f deleteFlags, args []string) ([]target, error) {
+	switch {
+	case f.all || f.selector != "":
+		return a.targetsOfKind(cmd, c, f, args[0])
+	case len(in.files) == 0:
+		keys, err := a.keysNamed(cmd, args)
 		if err != nil {
 			return nil, err
 		}
 		var out []target
-		for _, name := range args[1:] {
-			out = append(out, target{a.keyOf(d, name), store.Always()})
+		for _, k := range keys {
+			out = append(out, target{k, store.Always()})
 		}
 		return out, nil
 	}
@@ -91,19 +127,50 @@ func (a *app) targets(cmd *cobra.Command, in *input, args []string) ([]target, e
 	return out, nil
 }
 
-func (a *app) delete(cmd *cobra.Command, targets []target, ignoreMissing bool) error {
-	c, err := a.connect(cmd, true)
+// targetsOfKind are all resources of a kind, or those with the labels. Each is
+// deleted only as it was when it was found.
+func (a *app) targetsOfKind(cmd *cobra.Command, c *client.Client, f deleteFlags, kinds string) ([]target, error) {
+	descs, err := kindsNamed(cmd, kinds)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer c.Close()
+	slices.Reverse(descs)
+	var out []target
+	for _, d := range descs {
+		m := client.Match{Labels: f.selector}
+		if d.Namespaced && !f.allNamespaces {
+			m.Namespace = a.cfg.namespace()
+		}
+		objs, _, err := c.ListMatching(cmd.Context(), d.Kind, m)
+		if err != nil {
+			return nil, fmt.Errorf("delete: nothing was deleted: %s: %w", d.Plural, err)
+		}
+		for _, o := range objs {
+			if d.Kind == api.KindTier && slices.Contains([]string{api.DefaultTier, api.KubeAdminTier, api.KubeBaselineTier}, o.Key().Name) {
+				fmt.Fprintf(a.Err, "%s stays: it is built in\n", nameOf(o.Key()))
+				continue
+			}
+			out = append(out, target{o.Key(), store.Always()})
+		}
+		if len(objs) == 0 {
+			a.sayNone(d, m.Namespace)
+		}
+	}
+	return out, nil
+}
+
+func (a *app) delete(cmd *cobra.Command, c *client.Client, targets []target, f deleteFlags) error {
+	p := a.progress("delete", len(targets))
+	defer p.end()
 	var errs []error
-	for _, t := range targets {
-		err := c.Delete(cmd.Context(), t.key, t.cond)
+	for i, t := range targets {
+		p.step(i)
+		err := a.remove(cmd, c, t.key, t.cond, f.writeFlags)
+		p.clear()
 		switch {
 		case err == nil:
-			fmt.Fprintf(a.Out, "%s deleted\n", nameOf(t.key))
-		case ignoreMissing && errors.Is(err, store.ErrNotFound):
+			fmt.Fprintf(a.Out, "%s deleted%s\n", nameOf(t.key), f.suffix())
+		case f.ignoreMissing && errors.Is(err, store.ErrNotFound):
 			fmt.Fprintf(a.Out, "%s is not there\n", nameOf(t.key))
 		default:
 			errs = append(errs, fmt.Errorf("delete %s: %w", nameOf(t.key), err))
@@ -113,4 +180,16 @@ func (a *app) delete(cmd *cobra.Command, targets []target, ignoreMissing bool) e
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// remove deletes one resource, or goes as far as the dry run says.
+func (a *app) remove(cmd *cobra.Command, c *client.Client, k api.Key, cond store.If, w writeFlags) error {
+	if w.client() {
+		_, err := c.Get(cmd.Context(), k)
+		if unreadableThere(err) {
+			return nil
+		}
+		return err
+	}
+	return c.Remove(cmd.Context(), k, cond, client.Options{DryRun: w.options().DryRun})
 }

@@ -22,13 +22,23 @@ import (
 type input struct {
 	files     []string
 	recursive bool
+	skipEmpty bool
 }
 
 // addInput adds the flags of an input to a command.
 func addInput(cmd *cobra.Command, in *input) {
 	cmd.Flags().StringArrayVarP(&in.files, "filename", "f", nil, "file or directory with YAML or JSON, - for standard input; may be given more than once")
 	cmd.Flags().BoolVarP(&in.recursive, "recursive", "R", false, "go into directories below the ones given")
+	cmd.Flags().BoolVar(&in.skipEmpty, "skip-empty", false, "files without resources, and directories without files, are no error")
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json")
+}
+
+// given refuses a command line that names no file.
+func (in *input) given(cmd *cobra.Command, what string) error {
+	if len(in.files) == 0 {
+		return usage(cmd, "%s: what to %s is not said: -f FILE", cmd.Name(), what)
+	}
+	return nil
 }
 
 // maxInput is the largest file that is read.
@@ -51,7 +61,7 @@ func (in *input) read(a *app) ([]api.Document, error) {
 			source = "standard input"
 		}
 		found, err := api.DecodeAll(data, source)
-		if err == nil && len(found) == 0 {
+		if err == nil && len(found) == 0 && !in.skipEmpty {
 			err = fmt.Errorf("%s: there are no resources in it", source)
 		}
 		faults := []error{err}
@@ -115,6 +125,10 @@ func (a *app) check(d api.Document) error {
 	if w, ok := d.Object.(*api.WorkloadEndpoint); ok && w.Name == "" {
 		w.Name = w.ComputedName() // the only one it can have
 	}
+	if m.Name == "" && m.GenerateName != "" { // the server completes it
+		m.Name = m.GenerateName + "x"
+		defer func() { m.Name = "" }()
+	}
 	return d.Check()
 }
 
@@ -158,7 +172,7 @@ func (in *input) paths() (out []string, err error) {
 		switch {
 		case err != nil:
 			errs = append(errs, ofFile(f, err))
-		case len(found) == 0:
+		case len(found) == 0 && !in.skipEmpty:
 			errs = append(errs, fmt.Errorf("%s: there is no .yaml, .yml or .json file in this directory; -R looks further down", f))
 		}
 		out = append(out, found...)

@@ -103,6 +103,45 @@ func (a *app) keyOf(d api.Descriptor, name string) api.Key {
 	return k
 }
 
+// keysNamed are the resources that a command line names: KIND NAME..., or
+// KIND/NAME and KIND/NAMESPACE/NAME, as commands print them.
+func (a *app) keysNamed(cmd *cobra.Command, args []string) ([]api.Key, error) {
+	if !strings.Contains(args[0], "/") {
+		d, err := kindNamed(cmd, args[0])
+		if err != nil {
+			return nil, err
+		}
+		var keys []api.Key
+		for _, name := range args[1:] {
+			keys = append(keys, a.keyOf(d, name))
+		}
+		return keys, nil
+	}
+	var keys []api.Key
+	for _, arg := range args {
+		parts := strings.Split(arg, "/")
+		if len(parts) < 2 || len(parts) > 3 || slices.Contains(parts, "") {
+			return nil, usage(cmd, "%s: %q: want KIND/NAME or KIND/NAMESPACE/NAME", cmd.Name(), arg)
+		}
+		d, err := kindNamed(cmd, parts[0])
+		if err != nil {
+			return nil, err
+		}
+		k := a.keyOf(d, parts[len(parts)-1])
+		if len(parts) == 3 {
+			switch {
+			case !d.Namespaced:
+				return nil, usage(cmd, "%s: %q: %s have no namespace", cmd.Name(), arg, d.Plural)
+			case a.cfg.Namespace != "" && a.cfg.Namespace != parts[1]:
+				return nil, usage(cmd, "%s: %q: the command line says --namespace %s", cmd.Name(), arg, a.cfg.Namespace)
+			}
+			k.Namespace = parts[1]
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
 func (a *app) get(cmd *cobra.Command, f getFlags, args []string) error {
 	kinds, err := kindsNamed(cmd, args[0])
 	if err != nil {

@@ -126,8 +126,10 @@ stands.`,
 	configFlags(root.PersistentFlags())
 	_ = root.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
 	root.AddCommand(
-		a.applyCommand(),
 		a.getCommand(),
+		a.applyCommand(),
+		a.createCommand(),
+		a.replaceCommand(),
 		a.deleteCommand(),
 		a.validateCommand(),
 		a.statusCommand(),

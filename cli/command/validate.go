@@ -21,8 +21,8 @@ exists, is not checked.`,
   ripstop validate -R -f policies/`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(in.files) == 0 {
-				return usage(cmd, "validate: what to check is not said: -f FILE")
+			if err := in.given(cmd, "check"); err != nil {
+				return err
 			}
 			docs, err := in.read(a)
 			if err != nil {

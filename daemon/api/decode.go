@@ -25,6 +25,10 @@ type Document struct {
 	line func(pos int) int
 }
 
+// JSON is the document as it was written, as compact JSON: an object in a list
+// without the kind that the list says.
+func (d Document) JSON() []byte { return d.tree.appendJSON(nil) }
+
 // Decode reads one object as JSON. It is strict: every unknown field, every
 // field that is there twice and every value of the wrong type is a fault, and
 // all faults are reported, each a *FieldError. The object is neither

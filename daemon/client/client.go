@@ -231,11 +231,19 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 
 // do makes a request and returns the body of a good answer.
 func (c *Client) do(ctx context.Context, method, path string, q url.Values, body any) ([]byte, error) {
+	return c.send(ctx, method, path, q, body, "application/json")
+}
+
+// send is do with a body of another type of JSON.
+func (c *Client) send(ctx context.Context, method, path string, q url.Values, body any, contentType string) ([]byte, error) {
 	tctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	req, err := c.request(tctx, method, path, q, body)
 	if err != nil {
 		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", contentType)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

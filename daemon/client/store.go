@@ -62,11 +62,42 @@ func (c *Client) Get(ctx context.Context, k api.Key) (api.Object, error) {
 
 // List reads all objects of a kind.
 func (c *Client) List(ctx context.Context, kind api.Kind, o store.ListOptions) ([]api.Object, api.Revision, error) {
+	return c.list(ctx, kind, o, Match{Namespace: o.Namespace})
+}
+
+// Match narrows what is listed or watched, by the server. The zero value is
+// everything of a kind.
+type Match struct {
+	// Namespace keeps to one namespace; empty means all.
+	Namespace string
+	// Labels is a label selector of Kubernetes: "team=blue,env in (a,b)".
+	Labels string
+	// Fields is a field selector: "metadata.name=web".
+	Fields string
+}
+
+// narrow adds the selectors to the parameters of a read.
+func (m Match) narrow(q url.Values) url.Values {
+	if m.Labels != "" {
+		q.Set("labelSelector", m.Labels)
+	}
+	if m.Fields != "" {
+		q.Set("fieldSelector", m.Fields)
+	}
+	return q
+}
+
+// ListMatching reads the objects of a kind that match.
+func (c *Client) ListMatching(ctx context.Context, kind api.Kind, m Match) ([]api.Object, api.Revision, error) {
+	return c.list(ctx, kind, store.ListOptions{}, m)
+}
+
+func (c *Client) list(ctx context.Context, kind api.Kind, o store.ListOptions, m Match) ([]api.Object, api.Revision, error) {
 	d, err := descriptor(kind)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list: %w", err)
 	}
-	q := c.query()
+	q := m.narrow(c.query())
 	if o.Limit > 0 {
 		q.Set("limit", strconv.Itoa(o.Limit))
 	}
@@ -78,7 +109,7 @@ func (c *Client) List(ctx context.Context, kind api.Kind, o store.ListOptions) (
 		q.Set("stored", "true")
 		q.Set("after", o.After.Namespace+"/"+o.After.Name)
 	}
-	data, err := c.do(ctx, http.MethodGet, path(d, o.Namespace, ""), q, nil)
+	data, err := c.do(ctx, http.MethodGet, path(d, m.Namespace, ""), q, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -114,19 +145,12 @@ func (c *Client) Put(ctx context.Context, o api.Object, cond store.If) (api.Revi
 
 // Write is Put that returns the object as it is now stored.
 func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Object, error) {
-	if _, bad := o.(*api.Unreadable); bad {
-		return nil, fmt.Errorf("%s: a value that cannot be understood cannot be written", o.Key())
-	}
-	o = api.Clone(o)
-	m := o.Metadata()
-	m.UID, m.CreationTimestamp, m.ResourceVersion, m.ManagedFields = "", api.Time{}, "", nil
-	d, err := descriptor(o.Key().Kind)
+	o, err := bare(o)
 	if err != nil {
 		return nil, err
 	}
-	create := func() (api.Object, error) {
-		return c.write(ctx, http.MethodPost, path(d, o.Key().Namespace, ""), o)
-	}
+	m := o.Metadata()
+	create := func() (api.Object, error) { return c.Create(ctx, o, Options{}) }
 	if cond.IsAbsent() && m.Name == "" {
 		return create() // the server gives it one
 	}
@@ -139,10 +163,10 @@ func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Ob
 	}
 	if cond.Revision() != 0 {
 		m.ResourceVersion = strconv.FormatInt(int64(cond.Revision()), 10)
-		return c.write(ctx, http.MethodPut, item, o)
+		return c.write(ctx, http.MethodPut, item, Options{}, o)
 	}
 	for attempt := 1; ; attempt++ {
-		written, err := c.write(ctx, http.MethodPut, item, o)
+		written, err := c.write(ctx, http.MethodPut, item, Options{}, o)
 		if !errors.Is(err, store.ErrNotFound) {
 			return written, err
 		}
@@ -150,14 +174,6 @@ func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Ob
 			return written, err
 		}
 	}
-}
-
-func (c *Client) write(ctx context.Context, method, p string, o api.Object) (api.Object, error) {
-	data, err := c.do(ctx, method, p, nil, o)
-	if err != nil {
-		return nil, err
-	}
-	return decode(o.Key().Kind, data)
 }
 
 // deleteOptions is the body of a DELETE.
@@ -173,22 +189,7 @@ type preconditions struct {
 
 // Delete removes an object.
 func (c *Client) Delete(ctx context.Context, k api.Key, cond store.If) error {
-	p, err := keyPath(k)
-	if err != nil {
-		return err
-	}
-	o := deleteOptions{Kind: "DeleteOptions", APIVersion: "v1"}
-	switch {
-	case cond.IsAbsent():
-		if _, err := c.Get(ctx, k); err != nil {
-			return err
-		}
-		return fmt.Errorf("%s: %w", k, store.ErrConflict)
-	case cond.Revision() != 0:
-		o.Preconditions.ResourceVersion = strconv.FormatInt(int64(cond.Revision()), 10)
-	}
-	_, err = c.do(ctx, http.MethodDelete, p, nil, o)
-	return err
+	return c.Remove(ctx, k, cond, Options{})
 }
 
 // item is what of an object is needed before it is decoded.

@@ -26,8 +26,9 @@ var errClosed = errors.New("watch is closed")
 // watch reads a stream of events. When the server ends the stream in order,
 // as it does after a while, the watch goes on with a new one.
 type watch struct {
-	c    *Client
-	kind api.Kind
+	c     *Client
+	kind  api.Kind
+	match Match
 
 	ctx    context.Context // ends the reader
 	cancel context.CancelFunc
@@ -40,13 +41,19 @@ type watch struct {
 
 // Watch streams what happens to a kind after a revision.
 func (c *Client) Watch(ctx context.Context, kind api.Kind, after api.Revision) (store.Watch, error) {
+	return c.WatchMatching(ctx, kind, Match{}, after)
+}
+
+// WatchMatching streams what happens to the objects of a kind that match. An
+// object that no longer matches is told as deleted.
+func (c *Client) WatchMatching(ctx context.Context, kind api.Kind, m Match, after api.Revision) (store.Watch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	// The stream outlives this call's context; opening it does not.
 	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
-	body, err := c.openWatch(wctx, kind, after)
+	body, err := c.openWatch(wctx, kind, m, after)
 	if !stop() && err == nil {
 		body.Close()
 		err = ctx.Err()
@@ -59,7 +66,7 @@ func (c *Client) Watch(ctx context.Context, kind api.Kind, after api.Revision) (
 		return nil, err
 	}
 	// The buffer lets events that come in a burst leave in one batch.
-	w := &watch{c: c, kind: kind, ctx: wctx, cancel: cancel, done: make(chan struct{}), events: make(chan api.Event, 256)}
+	w := &watch{c: c, kind: kind, match: m, ctx: wctx, cancel: cancel, done: make(chan struct{}), events: make(chan api.Event, 256)}
 	go func() {
 		defer close(w.done)
 		defer close(w.events)
@@ -69,16 +76,16 @@ func (c *Client) Watch(ctx context.Context, kind api.Kind, after api.Revision) (
 }
 
 // openWatch asks for a stream.
-func (c *Client) openWatch(ctx context.Context, kind api.Kind, after api.Revision) (io.ReadCloser, error) {
+func (c *Client) openWatch(ctx context.Context, kind api.Kind, m Match, after api.Revision) (io.ReadCloser, error) {
 	d, err := descriptor(kind)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}
-	q := c.query()
+	q := m.narrow(c.query())
 	q.Set("watch", "true")
 	q.Set("allowWatchBookmarks", "true")
 	q.Set("resourceVersion", strconv.FormatInt(int64(after), 10))
-	req, err := c.request(ctx, http.MethodGet, path(d, "", ""), q, nil)
+	req, err := c.request(ctx, http.MethodGet, path(d, m.Namespace, ""), q, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +121,7 @@ func (w *watch) read(body io.ReadCloser, after api.Revision) error {
 		if after == before && time.Since(began) < leastStream {
 			return fmt.Errorf("%s: watch of %s: %w: the server ended it", w.c.cfg.Server, w.kind, store.ErrUnavailable)
 		}
-		if body, err = w.c.openWatch(w.ctx, w.kind, after); err != nil {
+		if body, err = w.c.openWatch(w.ctx, w.kind, w.match, after); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,7 @@ var floors = map[string]int{
 
 	"daemon/policy":                      1,
 	"daemon/internal/doctor":             1,
+	"cli/jsonpath":                       1,
 	"daemon/internal/calc":               1,
 	"daemon/internal/calc/index":         1,
 	"daemon/internal/dataplane":          1,
