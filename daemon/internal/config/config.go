@@ -78,8 +78,8 @@ type Config struct {
 	// MetricsAddress is empty if metrics are not to be served.
 	MetricsAddress string
 	Log            Log
-	// Check, Cleanup, Doctor and Exposure are the flags of these names.
-	Check, Cleanup, Doctor, Exposure bool
+	// Check, Boot, Cleanup, Doctor and Exposure are the flags of these names.
+	Check, Boot, Cleanup, Doctor, Exposure bool
 	// File is the file that was read; empty: none.
 	File string
 
@@ -119,6 +119,7 @@ func LoadAgent(flags *pflag.FlagSet, environ []string) (Config, error) {
 		MetricsAddress:   v.text("metrics-address"),
 		Log:              v.log(),
 		Check:            v.viper.GetBool("check"),
+		Boot:             v.viper.GetBool("boot"),
 		Cleanup:          v.viper.GetBool("cleanup"),
 		Doctor:           v.viper.GetBool("doctor"),
 		Exposure:         v.viper.GetBool("exposure"),
@@ -137,8 +138,8 @@ func LoadAgent(flags *pflag.FlagSet, environ []string) (Config, error) {
 			}
 		}
 	}
-	if excluding(c.Check, c.Cleanup, c.Doctor, c.Exposure) {
-		faults = append(faults, errors.New("flags --check, --cleanup, --doctor and --exposure exclude each other: use one"))
+	if excluding(c.Check, c.Boot, c.Cleanup, c.Doctor, c.Exposure) {
+		faults = append(faults, errors.New("flags --check, --boot, --cleanup, --doctor and --exposure exclude each other: use one"))
 	}
 	return c, errors.Join(faults...)
 }

@@ -68,6 +68,7 @@ func AgentKeys() []Key {
 	keys := []Key{
 		{Name: "config", Default: "/etc/ripstop/ripstopd.yaml", Type: "path", Help: "The configuration file. It may be missing unless it is named.", FlagOnly: true, check: checkPath},
 		{Name: "check", Default: "false", Type: "true or false", Help: "Load everything, print what would be enforced, and change nothing.", FlagOnly: true},
+		{Name: "boot", Default: "false", Type: "true or false", Help: "Put the last state on disk in force, without datastore and network, and end: for the time before the network is up.", FlagOnly: true},
 		{Name: "cleanup", Default: "false", Type: "true or false", Help: "Remove all that Ripstop has put on this host, and end.", FlagOnly: true},
 		{Name: "doctor", Default: "false", Type: "true or false", Help: "Look at all packet filters of this host, print what ripstop doctor prints, and end: for when the agent does not run.", FlagOnly: true},
 		{Name: "exposure", Default: "false", Type: "true or false", Help: "Print who can reach this host's sockets and published ports, as ripstop exposure does, and end.", FlagOnly: true},

@@ -73,8 +73,9 @@ func snapshotConfig(cfg config.Config, log *slog.Logger, fault func(string)) sna
 }
 
 // run is the agent: it builds all parts, runs each in a goroutine of one
-// group, and returns when ctx ends or one of them fails.
-func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+// group, and returns when ctx ends or one of them fails, or with errReload
+// after a SIGHUP if reread, which looks at the configuration, finds it good.
+func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer, reread func() error) error {
 	lock, err := lockState(cfg)
 	if err != nil {
 		return err
@@ -157,7 +158,12 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		return (&status.Writer{Board: board, Store: store, Log: log.With("part", "status")}).Run(ctx)
 	})
 	group.Go(func() error { return reporter.Run(ctx) })
+	group.Go(func() error { return tellSystemd(ctx, l.settled, live, log) })
+	group.Go(func() error { return awaitReload(ctx, reread, log) })
 	err = group.Wait()
+	if errors.Is(err, errReload) {
+		return err
+	}
 	fmt.Fprintln(stdout, "ripstopd has stopped. Its rules stay in force; 'ripstopd --cleanup' removes them.")
 	return err
 }

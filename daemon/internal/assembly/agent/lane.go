@@ -45,6 +45,8 @@ type lane struct {
 	unplanned bool
 	applied   api.Revision
 	opened    bool              // the gate
+	settled   chan struct{}     // closed after the filter's first good pass
+	settling  sync.Once         // closes settled
 	changed   bool              // something was planned since the last good pass; the loop's goroutine only
 	failing   map[string]string // part → its error
 	failed    string            // what the board was told of them
@@ -64,7 +66,7 @@ type lane struct {
 }
 
 func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
-	l := &lane{board: board, stage: &stage{}, failing: map[string]string{}, interfaces: map[string]*intent.Interface{}}
+	l := &lane{board: board, stage: &stage{}, settled: make(chan struct{}), failing: map[string]string{}, interfaces: map[string]*intent.Interface{}}
 	var err error
 	if l.filter, err = openBackend(cfg.Dataplane, log, board.AddDrift); err != nil {
 		return nil, err
@@ -234,6 +236,9 @@ func (l *lane) report(r reconcile.Report) {
 
 // reportFilter tells the board of a pass of the filter.
 func (l *lane) reportFilter(err error) {
+	if err == nil {
+		l.settling.Do(func() { close(l.settled) })
+	}
 	l.board.UpdateDataplane(func(d *api.DataplaneStatus) {
 		l.filter.describe(d)
 		if err != nil {

@@ -117,7 +117,7 @@ func once(t *testing.T, cfg config.Config, until string) {
 	var log bytes.Buffer
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, cfg, slog.New(slog.NewTextHandler(&log, nil)), io.Discard)
+		done <- run(ctx, cfg, slog.New(slog.NewTextHandler(&log, nil)), io.Discard, func() error { return nil })
 	}()
 	socket := filepath.Join(cfg.RunDir, "agent.sock")
 	status := ""

@@ -119,9 +119,9 @@ func (f *findings) exports() string {
 const usualRunDir = "/run/ripstop"
 
 func programDir() string {
-	dir, err := ownDir()
+	own, err := ownPath()
 	if err != nil {
 		return "PATH"
 	}
-	return dir
+	return filepath.Dir(own)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -64,8 +65,13 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log := config.NewLogger(cfg.Log, stderr)
-	act := run
+	act := func(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+		return run(ctx, cfg, log, stdout, func() error { _, err := config.LoadAgent(flags, environ); return err })
+	}
+	path, pathErr := ownPath()
 	switch {
+	case cfg.Boot:
+		act = boot
 	case cfg.Cleanup:
 		act = cleanup
 	case cfg.Check:
@@ -76,8 +82,13 @@ func Main(args, environ []string, stdout, stderr io.Writer) int {
 		act = printExposure
 	}
 	err = act(ctx, cfg, log, stdout)
-	if errors.Is(err, errWorry) {
+	switch {
+	case errors.Is(err, errWorry):
 		return 3
+	case errors.Is(err, errReload) && pathErr == nil:
+		// The same process goes on, as whatever the file is by now: systemd
+		// sees no end, and the kernel keeps the rules.
+		err = syscall.Exec(path, append([]string{path}, args...), environ)
 	}
 	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(stderr, "ripstopd: %v\n", err)

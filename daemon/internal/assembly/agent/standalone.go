@@ -69,20 +69,17 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, find func()
 	}
 }
 
-// ownDir is the folder of this program, as it was when it was started: the
-// kernel's answer changes when the file is replaced.
-var ownDir = sync.OnceValues(func() (string, error) {
-	self, err := os.Executable()
-	return filepath.Dir(self), err
-})
+// ownPath is this program's file, as it was when it was started: the kernel's
+// answer changes when the file is replaced.
+var ownPath = sync.OnceValues(os.Executable)
 
 // serverPath is the program beside our own.
 func serverPath() (string, error) {
-	dir, err := ownDir()
+	own, err := ownPath()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, serverProgram)
+	path := filepath.Join(filepath.Dir(own), serverProgram)
 	if _, err := os.Stat(path); err != nil {
 		return "", fmt.Errorf("role standalone needs %s beside ripstopd: %w: install it, or use --role agent with --etcd-endpoints", serverProgram, err)
 	}
