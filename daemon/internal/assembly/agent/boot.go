@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -49,7 +51,7 @@ func boot(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wr
 			fmt.Fprintln(stdout, "The last state cannot be read; the rules in the kernel stay in force.")
 			return nil
 		}
-		events, what = lockdown(cfg.Node), "a lockdown, for the last state cannot be read: only the failsafe ports are open until the datastore answers"
+		events, what = slices.Values([][]api.Event{lockdown(cfg.Node)}), "a lockdown, for the last state cannot be read: only the failsafe ports are open until the datastore answers"
 	}
 	if err := enforceOnce(ctx, cfg, log, events, known.Known.Revision); err != nil {
 		return fmt.Errorf("boot: %w", err)
@@ -60,15 +62,17 @@ func boot(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wr
 
 // enforceOnce runs the lane until its filter has once been brought to what
 // events say, as read back from the kernel.
-func enforceOnce(ctx context.Context, cfg config.Config, log *slog.Logger, events []api.Event, revision api.Revision) error {
+func enforceOnce(ctx context.Context, cfg config.Config, log *slog.Logger, events iter.Seq[[]api.Event], revision api.Revision) error {
 	l, err := newLane(cfg, log, status.NewBoard(status.Config{Host: cfg.Node, Log: log}))
 	if err != nil {
 		return err
 	}
 	defer l.close()
 	g := calc.New(calcConfig(cfg))
-	for _, ev := range events {
-		g.Note(ev)
+	for some := range events {
+		for _, ev := range some {
+			g.Note(ev)
+		}
 	}
 	var changes []intent.Change
 	g.Flush(func(c intent.Change) { changes = append(changes, c) })
