@@ -155,6 +155,11 @@ type database struct{ tx *bolt.Tx }
 // against (a wild page number leads outside of the mapped file) come back as
 // errors, as long as f stays on its goroutine.
 func withDatabase(cfg Config, f func(d database) error) (err error) {
+	file, err := openPages(databasePath(cfg))
+	if err != nil {
+		return fmt.Errorf("%s: %w", databasePath(cfg), err)
+	}
+	defer file.Close()
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
@@ -213,7 +218,7 @@ const recordBytes = 8 + 1 + 8
 // recordRevision is the main revision of a record.
 func recordRevision(k []byte) (int64, error) {
 	if (len(k) != recordBytes && len(k) != recordBytes+1) || k[8] != '_' || k[0]&0x80 != 0 {
-		return 0, fmt.Errorf("%w: %x is no record key", ErrDamaged, k)
+		return 0, fmt.Errorf("%w: %x is no record key", ErrDamaged, k[:min(len(k), 2*recordBytes)])
 	}
 	return int64(binary.BigEndian.Uint64(k)), nil
 }

@@ -91,6 +91,9 @@ func verifyDatabase(cfg Config) error {
 		}
 		return err
 	})
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
 	if err != nil {
 		return accept(cfg, err)
 	}
@@ -98,8 +101,12 @@ func verifyDatabase(cfg Config) error {
 	return nil
 }
 
-// accept lets damage pass if the configuration says so.
+// accept lets damage pass if the configuration says so and etcd can open the
+// file at all.
 func accept(cfg Config, err error) error {
+	if errors.Is(err, errPages) {
+		return fmt.Errorf("%w: nobody can serve it; restore a snapshot", err)
+	}
 	if cfg.AcceptDamage {
 		cfg.Log.Error("Serving a damaged database, as configured", "err", err)
 		return nil
