@@ -25,15 +25,16 @@ type compiler struct {
 	limits   classify.Limits
 	units    map[string]*unit    // by the endpoint's chain
 	dirty    map[string]bool     // units whose rules may have changed
+	touched  map[string]bool     // programs whose members have changed
 	plain    map[string]bool     // chains of endpoints that have nothing to compile
 	programs map[string]*program // by the chain they are named for
 	// oneByOne are policies and profiles of endpoints that could not be
 	// compiled.
 	oneByOne        map[api.Key]bool
 	profileOneByOne map[string]bool
-	// flattened are the rules of a policy or profile in one rendering, by
-	// the name of its chain.
-	flattened map[string][]classify.Rule
+	// policies and profiles are their rules, as far as they were asked for.
+	policies map[api.Key]*flattened
+	profiles map[string]*flattened
 
 	sets    map[string]*keptSet // by the ruleset's name
 	refs    map[string]int      // how many matches of chains ask for a set
@@ -62,9 +63,17 @@ type unit struct {
 // program is a compiled program; why: it could not be.
 type program struct {
 	key   string
-	p     *classify.Program
+	p     *classify.Program // nil: it could not be
 	why   error
 	rules int
+}
+
+// flattened are the rules of a policy or profile, by direction and rendering;
+// nil: nobody has asked yet.
+type flattened struct {
+	sort   sort
+	rules  [2][2][]classify.Rule
+	passes [2]bool
 }
 
 // NewCompilingPlanner makes a planner that compiles rules into look-ups.
@@ -72,8 +81,8 @@ type program struct {
 func NewCompilingPlanner(out Out) *Planner {
 	p := NewPlanner(out)
 	p.compiler = &compiler{
-		limits: classify.DefaultLimits, units: map[string]*unit{}, dirty: map[string]bool{}, plain: map[string]bool{}, programs: map[string]*program{},
-		oneByOne: map[api.Key]bool{}, profileOneByOne: map[string]bool{}, flattened: map[string][]classify.Rule{},
+		limits: classify.DefaultLimits, units: map[string]*unit{}, dirty: map[string]bool{}, touched: map[string]bool{}, plain: map[string]bool{}, programs: map[string]*program{},
+		oneByOne: map[api.Key]bool{}, profileOneByOne: map[string]bool{}, policies: map[api.Key]*flattened{}, profiles: map[string]*flattened{},
 		sets: map[string]*keptSet{}, refs: map[string]int{}, asked: map[string][]string{}, moved: map[string]bool{},
 	}
 	return p
@@ -107,8 +116,10 @@ func (u *unit) identity() string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n%q %v", t.Name, t.DefaultPass)
-		for _, k := range list {
-			fmt.Fprintf(&b, " %s/%s/%s", k.Kind, k.Namespace, k.Name)
+		for i := range list {
+			for _, part := range [...]string{" ", string(list[i].Kind), "/", list[i].Namespace, "/", list[i].Name} {
+				b.WriteString(part)
+			}
 		}
 	}
 	if u.pl.stage == stageNormal {
@@ -117,19 +128,25 @@ func (u *unit) identity() string {
 	return b.String()
 }
 
-// markUnits marks the endpoints whose rules may have changed.
+// markUnits marks the units whose rules have changed.
 func (p *Planner) markUnits() {
+	c := p.compiler
+	endpoints := map[string]bool{}
 	for k := range p.dirtyPolicies {
+		delete(c.policies, k)
 		for ep := range p.usedBy[k] {
-			p.dirtyEndpoints[ep] = true
+			endpoints[ep] = true
 		}
 	}
-	if len(p.dirtyProfiles) == 0 {
+	for name := range p.dirtyProfiles {
+		delete(c.profiles, name)
+	}
+	if len(endpoints)+len(p.dirtyProfiles) == 0 {
 		return
 	}
-	for _, u := range p.compiler.units {
-		if slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] }) {
-			p.dirtyEndpoints[u.endpoint] = true
+	for chain, u := range c.units {
+		if endpoints[u.endpoint] || slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] }) {
+			c.dirty[chain] = true
 		}
 	}
 }
@@ -137,25 +154,22 @@ func (p *Planner) markUnits() {
 // planPrograms compiles what has changed, and plans the endpoints' chains.
 func (p *Planner) planPrograms() {
 	c := p.compiler
-	for k := range p.dirtyPolicies {
-		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
-			for _, v := range everyVariant {
-				delete(c.flattened, policyChain(k, d, v))
-			}
-		}
-	}
-	for name := range p.dirtyProfiles {
-		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
-			delete(c.flattened, profileChain(name, d))
-			delete(c.flattened, profileChain(name, d)+natSuffix)
-		}
-	}
 	if c.sizesOf != p.settings.MaxSetSize {
 		c.sizesOf = p.settings.MaxSetSize
 		for chain := range c.units {
 			c.dirty[chain] = true
 		}
 	}
+	for owner := range c.touched {
+		if prog := c.programs[owner]; prog != nil && prog.p != nil && c.units[owner] != nil && !c.dirty[owner] {
+			if prog.why = prog.p.Flush(); prog.why != nil {
+				prog.p.Remove()
+				prog.p = nil
+				c.dirty[owner] = true
+			}
+		}
+	}
+	clear(c.touched)
 	if len(c.dirty) == 0 {
 		return
 	}
@@ -200,41 +214,41 @@ func (p *Planner) planPrograms() {
 	p.noteOneByOne()
 }
 
-// compile makes the program that is named for an endpoint's chain.
+// compile brings the program that is named for an endpoint's chain up to date.
 func (p *Planner) compile(owner string, u *unit) {
 	c := p.compiler
 	rules, ends := p.flat(owner, u)
 	now := &program{key: u.key, rules: len(rules)}
-	var old *classify.Program
 	if was := c.programs[owner]; was != nil {
-		old = was.p
-	}
-	now.p, now.why = classify.Compile(classify.Input{
-		Base: owner, Egress: u.pl.direction == api.Egress, Rules: rules,
-		Members: func(set string) map[ruleset.Element]struct{} {
-			if s := c.sets[set]; s != nil {
-				return s.members
-			}
-			return nil
-		},
-	}, c.limits, old)
-	if now.why == nil {
-		now.p.Sets(func(set string) {
-			if s := c.sets[set]; s != nil && c.tooLarge(p, s) {
-				now.why = fmt.Errorf("set %s has more members than allowed: %w", set, classify.ErrTooLarge)
-			}
-		})
+		now.p = was.p
 	}
 	c.programs[owner] = now
-	if now.why != nil {
-		now.p = nil
-		if old != nil {
-			old.Remove()
+	if now.p == nil {
+		now.p = classify.New(classify.Input{
+			Base: owner, Egress: u.pl.direction == api.Egress,
+			Members: func(set string) map[ruleset.Element]struct{} {
+				if s := c.sets[set]; s != nil {
+					return s.members
+				}
+				return nil
+			},
+		}, c.limits, programOut{p})
+	}
+	now.p.Update(rules)
+	now.p.Sets(func(set string) {
+		if s := c.sets[set]; s != nil && c.tooLarge(p, s) {
+			now.why = fmt.Errorf("set %s has more members than allowed: %w", set, classify.ErrTooLarge)
 		}
+	})
+	if now.why == nil {
+		now.why = now.p.Flush()
+	}
+	if now.why != nil {
+		now.p.Remove()
+		now.p = nil
 		p.setChains(owner+"//d", nil)
 		return
 	}
-	now.p.Replace(old, programOut{p})
 	p.setChains(owner+"//d", ends)
 }
 
@@ -264,13 +278,19 @@ func (o programOut) Unwant(id ruleset.ID) {
 	o.p.compiler.refer(id, nil)
 }
 
+// anything is what the ends of tiers match.
+var anything = &ruleset.Match{}
+
 // flat are the rules of a unit in order, and the chains that end them.
 func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[string]*ruleset.Chain) {
+	if was := p.compiler.programs[owner]; was != nil {
+		rules = make([]classify.Rule, 0, was.rules+16)
+	}
 	ends = map[string]*ruleset.Chain{}
 	end := func(name string, r ruleset.Rule) {
 		name = owner + "//d/" + name
 		ends[name] = &ruleset.Chain{Rules: one(r)}
-		rules = append(rules, classify.Rule{Match: &ruleset.Match{}, Chain: name, Ends: true})
+		rules = append(rules, classify.Rule{Match: anything, Chain: name, Ends: true})
 	}
 	tiers := u.s.tiers(u.pl.stage)
 	var said []api.Key // policies of this direction so far
@@ -283,16 +303,16 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 		said = append(said, list...)
 		first, passes := len(rules), false
 		for _, k := range list {
-			pol := p.policies[k]
-			if pol == nil || sortOf(pol) != u.v.sort {
+			f := p.flatPolicy(k)
+			if f == nil || f.sort != u.v.sort {
 				continue
 			}
-			own := pol.Ingress
-			if u.pl.direction == api.Egress {
-				own = pol.Egress
+			d, v := way(u.pl.direction), u.v.nat()
+			if f.rules[d][v] == nil {
+				f.rules[d][v] = flattenRules(policyChain(k, u.pl.direction, u.v), directed(p.policies[k], u.pl.direction))
 			}
-			rules = p.flatten(rules, policyChain(k, u.pl.direction, u.v), own)
-			passes = passes || p.passes[k][u.pl.direction]
+			rules = withRules(rules, f.rules[d][v])
+			passes = passes || f.passes[d]
 		}
 		if !t.DefaultPass {
 			end(t.Name, keeping(deny(u.v, "tier "+t.Name+" default"), p.keeps(list...)))
@@ -308,12 +328,21 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 	}
 	for _, name := range u.s.profiles() {
 		if pro := p.profiles[name]; pro != nil {
+			f := p.compiler.profiles[name]
+			if f == nil {
+				f = &flattened{}
+				p.compiler.profiles[name] = f
+			}
 			own := pro.Ingress
 			if u.pl.direction == api.Egress {
 				own = pro.Egress
 			}
+			list := &f.rules[way(u.pl.direction)][u.v.nat()]
+			if *list == nil {
+				*list = flattenRules(profileChain(name, u.pl.direction)+u.v.suffix, own)
+			}
 			first := len(rules)
-			rules = p.flatten(rules, profileChain(name, u.pl.direction)+u.v.suffix, own)
+			rules = withRules(rules, *list)
 			passTo(rules[first:], len(rules))
 		}
 	}
@@ -327,14 +356,42 @@ const (
 	passLater = -1
 )
 
-// flatten appends the rules of a policy or profile, whose chain, if it had
-// one, would be called so.
-func (p *Planner) flatten(out []classify.Rule, chain string, list []intent.Rule) []classify.Rule {
-	rules, ok := p.compiler.flattened[chain]
-	if !ok {
-		rules = flattenRules(chain, list)
-		p.compiler.flattened[chain] = rules
+// way is the index of a direction.
+func way(d api.PolicyType) int {
+	if d == api.Egress {
+		return 1
 	}
+	return 0
+}
+
+// nat is the index of a rendering.
+func (v variant) nat() int {
+	if v.suffix == natSuffix {
+		return 1
+	}
+	return 0
+}
+
+// flatPolicy is what is known of a policy's rules; nil: there is no policy.
+func (p *Planner) flatPolicy(k api.Key) *flattened {
+	f := p.compiler.policies[k]
+	if f == nil && p.policies[k] != nil {
+		pol := p.policies[k]
+		f = &flattened{sort: sortOf(pol), passes: [2]bool{hasPass(pol.Ingress), hasPass(pol.Egress)}}
+		p.compiler.policies[k] = f
+	}
+	return f
+}
+
+func directed(pol *intent.Policy, d api.PolicyType) []intent.Rule {
+	if d == api.Egress {
+		return pol.Egress
+	}
+	return pol.Ingress
+}
+
+// withRules appends the rules of a policy or profile.
+func withRules(out, rules []classify.Rule) []classify.Rule {
 	first := len(out)
 	out = append(out, rules...)
 	for i := first; i < len(out); i++ {
@@ -345,7 +402,10 @@ func (p *Planner) flatten(out []classify.Rule, chain string, list []intent.Rule)
 	return out
 }
 
-func flattenRules(chain string, list []intent.Rule) (out []classify.Rule) {
+// flattenRules are rules of a list that has, or would have, a chain of that
+// name.
+func flattenRules(chain string, list []intent.Rule) []classify.Rule {
+	out := []classify.Rule{}
 	for i := range list {
 		r := &list[i]
 		if r.Never {

@@ -72,13 +72,9 @@ func (p *Planner) noteKept(id ruleset.ID, in bool) {
 		return
 	}
 	for owner, prog := range c.programs {
-		if prog.p == nil {
-			continue
-		}
-		if err := prog.p.Member(id.Name, id.Elem.Net, in); err != nil {
-			prog.p.Remove()
-			prog.p, prog.why = nil, err
-			c.dirty[owner] = true
+		if prog.p != nil {
+			prog.p.Member(id.Name, id.Elem.Net, in)
+			c.touched[owner] = true
 		}
 	}
 }

@@ -42,14 +42,12 @@ type Rule struct {
 	Next int
 }
 
-// Input is what is compiled.
+// Input is what a program is made for.
 type Input struct {
 	// Base begins the names of all chains and maps that are made.
 	Base string
 	// Egress: peers are destinations, not sources.
 	Egress bool
-	// Rules: the last one matches all and ends.
-	Rules []Rule
 	// Members are the members of a set; nil: none.
 	Members func(set string) map[ruleset.Element]struct{}
 }
@@ -59,9 +57,9 @@ type Input struct {
 type Limits struct {
 	// Entries in all verdict maps but those of peers.
 	Entries int
-	// Classes of peers, and chains for lists of several rules.
+	// Classes of peers of one family, and chains for lists of several rules.
 	Classes, Lists int
-	// Work is the number of times that a rule may be looked at.
+	// Work is the number of times that a rule may be looked at in one change.
 	Work int
 }
 

@@ -3,24 +3,27 @@
 package classify
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
 // rule is a Rule as a space sees it.
 type rule struct {
-	*Rule
+	space *space
+	chain target
+	ends  bool
+	// place orders rules; next is the one that follows if this one does not
+	// end, nil: the next in order.
+	place int64
+	next  *rule
+
 	protocol, notProtocol uint8
+	wide                  bool // see isWide
 	// peer is what must hold of the peer.
 	peer            []condition
 	ports, notPorts []ruleset.PortRange
-	// rest is what else must hold; nil: nothing.
+	// rest is what else must hold, as a match and as text; nil: nothing.
 	rest *ruleset.Match
-	// never: it is of the other family.
-	never bool
+	text string
 }
 
 // condition: the peer is, or is not, in the set or the nets.
@@ -29,105 +32,76 @@ type condition struct {
 	is   bool
 }
 
-// step is one rule of a list.
-type step struct {
-	match ruleset.Match
-	verb  ruleset.Verb
-	chain string
+// question is what of a packet is known when it is asked where it goes: the
+// lists hold every rule that can match, in order.
+type question struct {
+	listed, wide []*rule
+	// ask tells whether a rule of wide is about the packet.
+	ask func(r *rule) bool
 }
 
-// decide finds the rules that packets of a class in a column can meet, from
-// one on, and the chain that does as they say. before are chains that packets
-// have been counted by already on the way, and are still to go through.
-func (s *space) decide(c *class, p *plane, col *column, from int32, before ...string) (string, error) {
-	var steps []step
-	for _, chain := range before {
-		steps = append(steps, step{verb: ruleset.Jump, chain: chain})
+// decide finds the rules that packets of a class can meet, from a place on,
+// and the chain that does as they say. before is a chain that packets have
+// been counted by already on the way, and are still to go through.
+func (s *space) decide(c *class, q *question, place int64, before target) target {
+	p := s.program
+	var buf [8]step
+	steps := buf[:0]
+	if before != nowhere {
+		steps = append(steps, step{verb: ruleset.Jump, to: before})
 	}
-	a, b := at(col.rules, from), at(p.wide, from)
+	a, b := from(q.listed, place), from(q.wide, place)
 	for {
-		var i int32
+		var r *rule
+		asked := false
 		switch {
-		case a < len(col.rules) && (b >= len(p.wide) || col.rules[a] < p.wide[b]):
-			i = col.rules[a]
+		case a < len(q.listed) && (b >= len(q.wide) || q.listed[a].place < q.wide[b].place):
+			r = q.listed[a]
 			a++
-		case b < len(p.wide):
-			i = p.wide[b]
+		case b < len(q.wide):
+			r, asked = q.wide[b], true
 			b++
 		default:
 			panic("classify: the last rule does not match all")
 		}
-		s.program.work++
-		r := &s.rules[i]
-		if i < from || !c.meets(r.peer) || p.isWide[i] && !p.inColumn(r, col) {
+		p.work++
+		if r.place < place || !c.meets(r.peer) || asked && !q.ask(r) {
 			continue
 		}
-		if s.program.work > s.program.limits.Work {
-			return "", ErrTooLarge
+		if p.work > p.limits.Work && p.err == nil {
+			p.err = ErrTooLarge
 		}
-		st := step{verb: ruleset.Goto, chain: r.Chain}
-		if r.rest != nil {
-			st.match = *r.rest
+		if p.err != nil {
+			return r.chain // nobody will hear of it
 		}
+		st := step{verb: ruleset.Goto, to: r.chain, match: r.rest, text: r.text}
 		switch {
-		case r.Ends:
-		case r.rest == nil || r.Next == int(i)+1:
+		case r.ends:
+		case r.rest == nil || r.next == nil:
 			st.verb = ruleset.Jump
-			if r.rest == nil {
-				from = int32(r.Next)
+			if r.rest == nil && r.next != nil {
+				place = r.next.place
 			}
 		default: // what it passes on goes another way from here
-			to, err := s.decide(c, p, col, int32(r.Next), r.Chain)
-			if err != nil {
-				return "", err
-			}
-			st.chain = to
+			st.to = s.decide(c, q, r.next.place, r.chain)
 		}
 		steps = append(steps, st)
-		if r.rest == nil && r.Ends {
-			return s.program.chainFor(steps)
+		if r.rest == nil && r.ends {
+			if len(steps) == 1 {
+				return steps[0].to
+			}
+			return p.listOf(steps)
 		}
 	}
 }
 
-func at(list []int32, from int32) int {
-	lo, hi := 0, len(list)
-	for lo < hi {
-		if m := (lo + hi) / 2; list[m] < from {
-			lo = m + 1
-		} else {
-			hi = m
-		}
+// newRule takes the peer and the ports out of a match.
+func (s *space) newRule(in *Rule) *rule {
+	m := *in.Match
+	out := &rule{
+		space: s, chain: s.program.targets.chain(in.Chain), ends: in.Ends,
+		protocol: m.Protocol, notProtocol: m.NotProtocol, ports: m.DstPorts, notPorts: m.NotDstPorts, wide: isWide(m.DstPorts),
 	}
-	return lo
-}
-
-// chainFor is the chain that goes through the steps.
-func (p *Program) chainFor(steps []step) (string, error) {
-	if len(steps) == 1 {
-		return steps[0].chain, nil
-	}
-	c := &ruleset.Chain{}
-	for _, st := range steps {
-		c.Rules = append(c.Rules, ruleset.Rule{Match: st.match, Action: ruleset.Action{Verb: st.verb, Target: st.chain}})
-	}
-	sum := sha256.Sum256([]byte(c.String()))
-	name := fmt.Sprintf("%s//l/%s", p.in.Base, hex.EncodeToString(sum[:8]))
-	p.made[name] = true
-	if p.store.chains[name] == nil {
-		if len(p.lists) >= p.limits.Lists {
-			return "", fmt.Errorf("more than %d lists of rules: %w", p.limits.Lists, ErrTooLarge)
-		}
-		p.lists[name] = 0
-		p.store.chain(name, c)
-	}
-	return name, nil
-}
-
-// split takes the peer and the ports out of a match.
-func (s *space) split(r *Rule) rule {
-	m := *r.Match
-	out := rule{Rule: r, protocol: m.Protocol, notProtocol: m.NotProtocol, ports: m.DstPorts, notPorts: m.NotDstPorts}
 	nets, notNets, sets, notSets := &m.Src, &m.NotSrc, &m.SrcSets, &m.NotSrcSets
 	if s.program.in.Egress {
 		nets, notNets, sets, notSets = &m.Dst, &m.NotDst, &m.DstSets, &m.NotDstSets
@@ -151,6 +125,7 @@ func (s *space) split(r *Rule) rule {
 	if !isZero(&bare) {
 		rest := m
 		out.rest = &rest
+		out.text = (&ruleset.Rule{Match: m, Action: ruleset.Action{Verb: ruleset.Accept}}).String()
 	}
 	return out
 }

@@ -3,9 +3,9 @@
 package classify
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
+	"net/netip"
+	"reflect"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
@@ -15,272 +15,256 @@ const fewRanges = 2
 
 var allPorts = []ruleset.PortRange{{Min: 0, Max: 1<<16 - 1}}
 
-// compile works out what is different for a class from the class around it,
-// and makes its chain.
-func (s *space) compile(c *class) error {
-	c.says, c.chains, c.maps, c.lists = map[*plane]saying{}, nil, nil, nil
-	differ := s.differing(c)
-	same := true
-	for _, pl := range s.planes {
-		cols, all := pl.touched(differ)
-		if all {
-			if err := s.compileAll(c, pl); err != nil {
-				return err
-			}
-		}
-		own := saying{to: map[int32]string{}}
-		for _, i := range cols {
-			to, err := s.decide(c, pl, &pl.cols[i], 0)
-			if err != nil {
-				return err
-			}
-			if to != s.verdictOf(c.parent, pl, i) {
-				own.to[i] = to
-			}
-		}
-		if len(own.to) > 0 {
-			c.says[pl] = own
-		}
-		_, says := c.says[pl]
-		same = same && !says
-	}
-	s.program.keep(c)
-	if same {
-		c.target = c.parent.target
-		return nil
-	}
-	if to, ok := s.uniform(c); ok {
-		c.target = to
-		return nil
-	}
-	c.target = s.nameOf(c)
-	rules, maps := s.render(c, c.target)
-	c.maps, c.chains = maps, []string{c.target}
-	s.program.store.chain(c.target, &ruleset.Chain{Rules: rules})
-	for _, m := range maps {
-		s.program.entries += len(s.program.store.maps[m].of)
-	}
-	if s.program.entries > s.program.limits.Entries {
-		return fmt.Errorf("more than %d entries: %w", s.program.limits.Entries, ErrTooLarge)
-	}
-	return nil
+func chainID(name string) ruleset.ID { return ruleset.ID{Kind: ruleset.KindChain, Name: name} }
+func mapID(name string) ruleset.ID   { return ruleset.ID{Kind: ruleset.KindVerdicts, Name: name} }
+func netID(name string, n netip.Prefix) ruleset.ID {
+	return ruleset.ID{Kind: ruleset.KindVerdict, Name: name, Elem: ruleset.Element{Net: n}}
+}
+func leadID(name string, l lead) ruleset.ID {
+	return ruleset.ID{Kind: ruleset.KindVerdict, Name: name, Range: ruleset.PortRange{Min: l.lo, Max: l.hi}}
 }
 
-// compileAll is for a class to which a rule matters that concerns many
-// columns: it says what is different, or all, whichever is shorter.
-func (s *space) compileAll(c *class, pl *plane) error {
-	v := make([]string, len(pl.cols))
-	own := saying{to: map[int32]string{}}
-	differs := 0
-	for i := range pl.cols {
-		to, err := s.decide(c, pl, &pl.cols[i], 0)
-		if err != nil {
-			return err
-		}
-		v[i] = to
-		if to != s.verdictOf(c.parent, pl, int32(i)) {
-			own.to[int32(i)] = to
-			differs += max(1, len(pl.cols[i].ranges))
+// sweep notes which peers lead elsewhere than before though they have not
+// moved, and gives up classes that nobody is of.
+func (s *space) sweep() {
+	turned := map[*class]bool{}
+	for c := range s.dirty {
+		if c != s.root && c.told.done && (c.told.target != c.target || c.told.single != c.single()) {
+			turned[c] = true
 		}
 	}
-	if differs == 0 {
-		return nil
-	}
-	most, others := mostOf(pl, v), 0
-	for i := range pl.cols {
-		if v[i] != most {
-			others += max(1, len(pl.cols[i].ranges))
-		}
-	}
-	if others < differs {
-		own = saying{to: map[int32]string{}, def: most}
-		for i, to := range v {
-			if to != most {
-				own.to[int32(i)] = to
+	if len(turned) > 0 {
+		for n, p := range s.peers {
+			if turned[p.class] {
+				if _, noted := s.moved[n]; !noted {
+					s.moved[n] = s.toldOf(n, p.class)
+				}
 			}
 		}
 	}
-	c.says[pl] = own
-	return nil
+	for len(s.idle) > 0 {
+		c := s.idle[len(s.idle)-1]
+		s.idle = s.idle[:len(s.idle)-1]
+		if c.uses > 0 || s.classes[c.key] != c {
+			continue
+		}
+		delete(s.classes, c.key)
+		delete(s.dirty, c)
+		s.untell(c)
+		for k := range c.says {
+			s.silence(&c.says[k])
+		}
+		s.program.targets.release(c.target)
+		s.drop(c.parent)
+	}
+	s.free = append(s.free, s.ended...)
+	s.ended = s.ended[:0]
 }
 
-// uniform reports whether all packets of a class go the same way.
-func (s *space) uniform(c *class) (string, bool) {
-	to := ""
-	for _, pl := range s.planes {
-		own := c.says[pl]
-		if own.def == "" || len(own.to) > 0 || to != "" && own.def != to {
-			return "", false
-		}
-		to = own.def
+// toldOf is where a peer leads by what was told of its class.
+func (s *space) toldOf(n netip.Prefix, c *class) target {
+	switch {
+	case c == nil:
+		return nowhere
+	case n.IsSingleIP():
+		return c.told.single
 	}
-	return to, true
+	return c.told.target
 }
 
-// differing are the rules that a class and the one around it meet otherwise,
-// or may: those that ask for an atom that holds only one of them.
-func (s *space) differing(c *class) []int32 {
-	var rules []int32
-	add := func(a int32) { rules = append(rules, s.rulesOf[a]...) }
-	for _, a := range c.atoms {
-		if !c.parent.holds(a) {
-			add(a)
+// tell passes on what is different from what was told.
+func (s *space) tell() {
+	out, p := s.program.out, s.program
+	if !s.told {
+		s.told = true
+		for _, name := range []string{s.singles(), s.wides()} {
+			out.Want(mapID(name), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
+		}
+		field := ruleset.FieldSrc
+		if p.in.Egress {
+			field = ruleset.FieldDst
+		}
+		lookup := func(m string) ruleset.Rule {
+			return ruleset.Rule{Match: ruleset.Match{Family: s.family}, Action: ruleset.Action{Verb: ruleset.Classify, Field: field, Target: m}}
+		}
+		out.Want(chainID(s.entry()), &ruleset.Chain{Rules: []ruleset.Rule{
+			lookup(s.singles()), lookup(s.wides()), {Action: ruleset.Action{Verb: ruleset.Goto, Target: s.root.name}},
+		}})
+	}
+	for c := range s.dirty {
+		s.tellClass(c)
+	}
+	clear(s.dirty)
+	for n, was := range s.moved {
+		now := nowhere
+		if c := s.peers[n].class; c != nil {
+			now = s.toldOf(n, c)
+		}
+		switch {
+		case now == was:
+		case now == nowhere:
+			p.peers--
+			out.Unwant(netID(s.mapFor(n), n))
+		default:
+			if was == nowhere {
+				p.peers++
+			}
+			out.Want(netID(s.mapFor(n), n), ruleset.Ruling{Chain: p.targets.name(now)})
 		}
 	}
-	for _, a := range c.parent.atoms {
-		if !c.holds(a) {
-			add(a)
-		}
+	if len(s.moved) > 0 {
+		s.moved = map[netip.Prefix]target{} // gives the memory of a burst back
 	}
-	slices.Sort(rules)
-	return slices.DeleteFunc(slices.Compact(rules), func(i int32) bool {
-		r := &s.rules[i]
-		return c.meets(r.peer) == c.parent.meets(r.peer)
-	})
 }
 
-// touched are the columns that rules concern; all: every one of them.
-func (p *plane) touched(rules []int32) (cols []int32, all bool) {
-	for _, i := range rules {
-		if p.isWide[i] {
-			return nil, true
-		}
-		cols = append(cols, p.colsOf[i]...)
+func (s *space) mapFor(n netip.Prefix) string {
+	if n.IsSingleIP() {
+		return s.singles()
 	}
-	slices.Sort(cols)
-	return slices.Compact(cols), false
+	return s.wides()
 }
 
-// verdictOf is where packets of a class in a column go.
-func (s *space) verdictOf(c *class, pl *plane, col int32) string {
-	for ; c != s.root; c = c.parent {
-		own := c.says[pl]
-		if to, ok := own.to[col]; ok {
-			return to
-		}
-		if own.def != "" {
-			return own.def
-		}
+// tellClass passes on the chain and the maps of a class.
+func (s *space) tellClass(c *class) {
+	out := s.program.out
+	c.told.target, c.told.single, c.told.done = c.target, c.single(), true
+	name := c.name
+	if name == "" || s.program.targets.name(c.target) != name { // it has no chain
+		s.untell(c)
+		c.told.done = true
+		c.told.target, c.told.single = c.target, c.single()
+		return
 	}
-	return pl.base[col]
+	rules, maps := s.render(c, name)
+	for k := range maps {
+		s.tellMap(mapName(name, k), c.told.maps[k], maps[k])
+	}
+	c.told.maps = maps
+	if c.told.chain == nil || !reflect.DeepEqual(c.told.chain.Rules, rules) {
+		c.told.chain = &ruleset.Chain{Rules: rules}
+		out.Want(chainID(name), c.told.chain)
+	}
 }
 
-// mostOf is the chain that most pieces lead to; of protocols, the one that
-// those lead to that no rule names.
-func mostOf(pl *plane, v []string) string {
-	if pl.proto == 0 {
-		return v[len(v)-1]
+func mapName(chain string, k int) string { return fmt.Sprintf("%s/%d", chain, portProtocols[k]) }
+
+// tellMap passes on what of a map of ports is different; nil: there is none.
+func (s *space) tellMap(name string, was, now []lead) {
+	out := s.program.out
+	if was == nil && now != nil {
+		out.Want(mapID(name), &ruleset.Verdicts{Type: ruleset.ByPort})
 	}
-	n := map[string]int{}
-	best := ""
-	for i, to := range v {
-		n[to] += max(1, len(pl.cols[i].ranges))
-		if best == "" || n[to] > n[best] {
-			best = to
+	i := 0
+	for _, l := range now {
+		for i < len(was) && (was[i].lo < l.lo || was[i].lo == l.lo && was[i].hi != l.hi) {
+			out.Unwant(leadID(name, was[i]))
+			i++
+		}
+		if i < len(was) && was[i].lo == l.lo {
+			i++
+			if was[i-1] == l {
+				continue
+			}
+		}
+		out.Want(leadID(name, l), ruleset.Ruling{Chain: s.program.targets.name(l.to)})
+	}
+	for ; i < len(was); i++ {
+		out.Unwant(leadID(name, was[i]))
+	}
+	if was != nil && now == nil {
+		out.Unwant(mapID(name))
+	}
+}
+
+// untell takes back what was told of a class but where its peers lead.
+func (s *space) untell(c *class) {
+	if c.told.chain != nil {
+		for k := range c.told.maps {
+			s.tellMap(mapName(c.name, k), c.told.maps[k], nil)
+		}
+		s.program.out.Unwant(chainID(c.name))
+	}
+	c.told = told{}
+}
+
+func (s *space) untellAll() {
+	out := s.program.out
+	gone := func(n netip.Prefix, was target) {
+		if was != nowhere {
+			out.Unwant(netID(s.mapFor(n), n))
 		}
 	}
-	// The last of equals by name, so that the order of columns is no matter.
-	for to, k := range n {
-		if k > n[best] || k == n[best] && to < best {
-			best = to
+	for n, p := range s.peers {
+		if _, moved := s.moved[n]; !moved {
+			gone(n, s.toldOf(n, p.class))
 		}
 	}
-	return best
+	for n, was := range s.moved {
+		gone(n, was)
+	}
+	for _, c := range s.classes {
+		s.untell(c)
+	}
+	s.untell(s.root)
+	if s.told {
+		out.Unwant(chainID(s.entry()))
+		out.Unwant(mapID(s.singles()))
+		out.Unwant(mapID(s.wides()))
+	}
 }
 
 // render makes the rules of a class's chain, and the maps that they need.
-func (s *space) render(c *class, name string) (rules []ruleset.Rule, maps []string) {
-	other := s.planes[len(s.planes)-1]
-	last, ofOthers := "", c.says[other]
+func (s *space) render(c *class, name string) (rules []ruleset.Rule, maps [ofPorts][]lead) {
+	t := &s.program.targets
+	ofOthers := &c.says[ofPorts]
 	// Packets of a protocol with ports that are not mentioned here must not
 	// come to what is said of protocols.
-	guard := c != s.root && (ofOthers.def != "" || len(ofOthers.to) > 0)
-	for _, pl := range s.planes[:len(s.planes)-1] {
-		own := c.says[pl]
-		if guard && own.def == "" {
-			own.def = c.parent.target
+	guard := c != s.root && (ofOthers.def != nowhere || len(ofOthers.leads) > 0)
+	for k, pl := range s.planes {
+		own := &c.says[k]
+		def := own.def
+		if guard && def == nowhere && pl.ported > 0 {
+			def = c.parent.target
 		}
-		if own.def == "" && len(own.to) == 0 {
+		if def == nowhere && len(own.leads) == 0 {
 			continue
 		}
-		byChain := map[string][]*column{}
-		for i, to := range own.to {
-			if to != own.def {
-				byChain[to] = append(byChain[to], &pl.cols[i])
+		forPorts := func(ports []ruleset.PortRange, to target) {
+			rules = append(rules, ruleset.Rule{Match: ruleset.Match{Protocol: pl.proto, DstPorts: ports}, Action: ruleset.Action{Verb: ruleset.Goto, Target: t.name(to)}})
+		}
+		if len(own.leads) <= fewRanges {
+			for _, l := range own.leads {
+				forPorts([]ruleset.PortRange{{Min: l.lo, Max: l.hi}}, l.to)
+			}
+		} else {
+			maps[k] = own.leads
+			rules = append(rules, ruleset.Rule{Match: ruleset.Match{Protocol: pl.proto}, Action: ruleset.Action{Verb: ruleset.Classify, Field: ruleset.FieldDstPort, Target: mapName(name, k)}})
+		}
+		// All other ports; packets whose ports cannot be read pass by.
+		if def != nowhere {
+			forPorts(allPorts, def)
+		}
+	}
+	around := ofOthers.def
+	if around == nowhere {
+		around = c.parent.target
+	}
+	last := around // where protocols lead that no rule names
+	for _, l := range ofOthers.leads {
+		if l.lo == 0 {
+			last = l.to
+		}
+	}
+	for _, proto := range s.others.protos[:len(s.others.protos)-1] {
+		to := around
+		for _, l := range ofOthers.leads {
+			if l.lo == uint16(proto) {
+				to = l.to
 			}
 		}
-		forPorts, m := s.portRules(pl.proto, fmt.Sprintf("%s/%d", name, pl.proto), byChain, own.def)
-		rules = append(rules, forPorts...)
-		if m != "" {
-			maps = append(maps, m)
+		if to != last {
+			rules = append(rules, ruleset.Rule{Match: ruleset.Match{Protocol: proto}, Action: ruleset.Action{Verb: ruleset.Goto, Target: t.name(to)}})
 		}
 	}
-	to := map[uint8]string{}
-	for i := range other.cols {
-		col := &other.cols[i]
-		switch says, ok := ofOthers.to[int32(i)]; {
-		case ok:
-			to[col.proto] = says
-		case ofOthers.def != "":
-			to[col.proto] = ofOthers.def
-		default:
-			to[col.proto] = c.parent.target
-		}
-	}
-	last = to[0] // where protocols lead that no rule names
-	for i := range other.cols {
-		if p := other.cols[i].proto; to[p] != last {
-			rules = append(rules, ruleset.Rule{Match: ruleset.Match{Protocol: p}, Action: ruleset.Action{Verb: ruleset.Goto, Target: to[p]}})
-		}
-	}
-	return append(rules, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Goto, Target: last}}), maps
-}
-
-// portRules say where ports of a protocol lead: by rules if they are few, by a
-// map otherwise. Behind them come those for all other ports, if def says so;
-// packets whose ports cannot be read pass by them all.
-func (s *space) portRules(proto uint8, name string, byChain map[string][]*column, def string) (rules []ruleset.Rule, m string) {
-	type leads struct {
-		ruleset.PortRange
-		to string
-	}
-	var list []leads
-	for to, cols := range byChain {
-		for _, c := range cols {
-			for _, r := range c.ranges {
-				list = append(list, leads{r, to})
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b leads) int { return cmp.Compare(a.Min, b.Min) })
-	joined := list[:0]
-	for _, l := range list {
-		if n := len(joined); n > 0 && joined[n-1].to == l.to && int(joined[n-1].Max)+1 == int(l.Min) {
-			joined[n-1].Max = l.Max
-			continue
-		}
-		joined = append(joined, l)
-	}
-	match := ruleset.Match{Protocol: proto}
-	forPorts := func(ports []ruleset.PortRange, to string) {
-		m := match
-		m.DstPorts = ports
-		rules = append(rules, ruleset.Rule{Match: m, Action: ruleset.Action{Verb: ruleset.Goto, Target: to}})
-	}
-	if len(joined) <= fewRanges {
-		for _, l := range joined {
-			forPorts([]ruleset.PortRange{l.PortRange}, l.to)
-		}
-	} else {
-		m = name
-		s.program.store.newMap(name, &ruleset.Verdicts{Type: ruleset.ByPort})
-		for _, l := range joined {
-			s.program.store.put(name, ruleset.VerdictKey{Range: l.PortRange}, l.to)
-		}
-		rules = append(rules, ruleset.Rule{Match: match, Action: ruleset.Action{Verb: ruleset.Classify, Field: ruleset.FieldDstPort, Target: name}})
-	}
-	if def != "" {
-		forPorts(allPorts, def)
-	}
-	return rules, m
+	return append(rules, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Goto, Target: t.name(last)}}), maps
 }

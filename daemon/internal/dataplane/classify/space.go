@@ -15,26 +15,55 @@ import (
 )
 
 // space is the peers of one family. Sets and lists of nets that rules name are
-// atoms; own says which atoms hold a prefix as a member of theirs.
+// atoms.
 type space struct {
 	program *Program
 	family  ruleset.Family
-	rules   []rule
+	rules   []*rule // as in Program.list; nil: of the other family
 
-	atoms   []string // canonical names, for the names of classes
-	atomOf  map[string]int32
-	nets    map[string]int32 // by text
-	netsOf  [][]netip.Prefix // of atoms that are nets
-	rulesOf [][]int32        // the rules that ask for an atom
+	atoms  []atom
+	atomOf map[string]int32 // by name
+	free   []int32          // atoms that are none
 
-	own     map[netip.Prefix][]int32
-	lengths [129]int                // how many of own are so long
-	classOf map[netip.Prefix]*class // of own
-	classes map[string]*class       // those that have a chain, by key
-	root    *class                  // the rest of the world
-	planes  []*plane
-	adopted bool   // the peers are those of a program before
-	held    []bool // the atoms that had members in it
+	peers   map[netip.Prefix]peer
+	holders map[string]*holder
+	lengths [129]int          // how many peers are so long
+	classes map[string]*class // by key
+	idle    []*class          // perhaps of no more use
+	root    *class            // the rest of the world
+	planes  [ofPorts]*plane
+	others  others
+
+	// What is still to be told: classes that are different, and where peers
+	// led that have moved.
+	dirty map[*class]struct{}
+	moved map[netip.Prefix]target
+	told  bool // the entry and the maps of peers
+	// affected are peers that are to be placed again, ended atoms whose
+	// numbers are free after that.
+	affected map[netip.Prefix]struct{}
+	ended    []int32
+}
+
+// atom is a set, or a list of nets, that rules ask for.
+type atom struct {
+	name  string // canonical
+	nets  []netip.Prefix
+	rules []*rule // in no order
+	held  bool    // peers say so
+}
+
+// peer is a prefix that is a member of atoms: of which, and its class.
+type peer struct {
+	own   *holder
+	class *class
+}
+
+// holder is the atoms that have a prefix as a member of theirs.
+type holder struct {
+	key   string
+	atoms []int32 // ascending
+	uses  int
 }
 
 // class is peers that the same atoms hold, inside of another class.
@@ -44,18 +73,32 @@ type class struct {
 	atoms  []int32
 	has    []uint64
 	uses   int
-	target string            // where packets of the class go
-	says   map[*plane]saying // what is different from the class around
-	chains []string
-	maps   []string
-	lists  []string
+	around bool   // of other classes
+	name   string // of its chain, if it has one
+	target target // where packets of the class go
+	says   [ofPorts + 1]saying
+	told   told
 }
 
-// saying is what a class says in a plane: where some columns lead, and where
-// the others do, if not (empty) as around.
+// saying is what a class says in a plane: where some ports (or protocols)
+// lead, and where the others do, if not (nowhere) as around.
 type saying struct {
-	to  map[int32]string
-	def string
+	leads []lead // in order, as long as can be, none of them to def
+	def   target
+	all   bool // a wide rule matters to the class
+}
+
+type lead struct {
+	lo, hi uint16
+	to     target
+}
+
+// told is what was passed on of a class.
+type told struct {
+	target, single target // where its prefixes, and single addresses, lead
+	chain          *ruleset.Chain
+	maps           [ofPorts][]lead
+	done           bool
 }
 
 func (c *class) holds(a int32) bool {
@@ -71,11 +114,27 @@ func (c *class) meets(list []condition) bool {
 	return true
 }
 
-func (p *Program) newSpace(f ruleset.Family) *space {
-	return &space{
-		program: p, family: f, atomOf: map[string]int32{}, nets: map[string]int32{},
-		own: map[netip.Prefix][]int32{}, classOf: map[netip.Prefix]*class{}, classes: map[string]*class{},
+// single is where single addresses of a class lead. A class that nothing is
+// different for has no chain: they need no element. Prefixes do: what is
+// around them would be found by none.
+func (c *class) single() target {
+	if c.parent != nil && c.target == c.parent.target {
+		return nowhere
 	}
+	return c.target
+}
+
+func (p *Program) newSpace(f ruleset.Family) *space {
+	s := &space{
+		program: p, family: f, atomOf: map[string]int32{}, peers: map[netip.Prefix]peer{}, holders: map[string]*holder{},
+		classes: map[string]*class{}, root: &class{}, dirty: map[*class]struct{}{}, moved: map[netip.Prefix]target{},
+		affected: map[netip.Prefix]struct{}{},
+	}
+	s.root.name = s.name("r")
+	for i, proto := range portProtocols {
+		s.planes[i] = newPlane(proto)
+	}
+	return s
 }
 
 func (s *space) name(kind string) string {
@@ -87,26 +146,10 @@ func (s *space) wides() string   { return s.name("n") } // map of prefixes
 
 func (s *space) fits(n netip.Prefix) bool { return n.Addr().Is4() == (s.family == ruleset.IPv4) }
 
-func (s *space) addAtom(name string) int32 {
-	s.atoms = append(s.atoms, name)
-	s.netsOf = append(s.netsOf, nil)
-	s.rulesOf = append(s.rulesOf, nil)
-	return int32(len(s.atoms) - 1)
-}
-
 // setPrefix begins the names of atoms that are sets.
 const setPrefix = "@"
 
-func setOf(atom string) (set string, is bool) { return strings.CutPrefix(atom, setPrefix) }
-
-func (s *space) setAtom(name string) int32 {
-	a, ok := s.atomOf[name]
-	if !ok {
-		a = s.addAtom(setPrefix + name)
-		s.atomOf[name] = a
-	}
-	return a
-}
+func (s *space) setAtom(name string) int32 { return s.atomNamed(setPrefix+name, nil) }
 
 func (s *space) netAtom(nets []netip.Prefix) int32 {
 	var texts []string
@@ -114,277 +157,254 @@ func (s *space) netAtom(nets []netip.Prefix) int32 {
 		texts = append(texts, n.Masked().String())
 	}
 	slices.Sort(texts)
-	text := strings.Join(slices.Compact(texts), " ")
-	a, ok := s.nets[text]
-	if !ok {
-		a = s.addAtom(text)
-		s.nets[text] = a
-		s.netsOf[a] = nets
+	return s.atomNamed(strings.Join(slices.Compact(texts), " "), nets)
+}
+
+func (s *space) atomNamed(name string, nets []netip.Prefix) int32 {
+	if a, ok := s.atomOf[name]; ok {
+		return a
 	}
+	a := int32(len(s.atoms))
+	if last := len(s.free) - 1; last >= 0 {
+		a = s.free[last]
+		s.free = s.free[:last]
+	} else {
+		s.atoms = append(s.atoms, atom{})
+	}
+	s.atoms[a] = atom{name: name, nets: nets}
+	s.atomOf[name] = a
 	return a
 }
 
-// build compiles from nothing.
-func (s *space) build() error {
-	for i := range s.program.in.Rules {
-		r := &s.program.in.Rules[i]
-		if f := r.Match.Family; f != ruleset.AnyFamily && f != s.family {
-			s.rules = append(s.rules, rule{Rule: r, never: true})
-			continue
-		}
-		s.rules = append(s.rules, s.split(r))
-	}
-	for i := range s.rules {
-		for _, x := range s.rules[i].peer {
-			s.rulesOf[x.atom] = append(s.rulesOf[x.atom], int32(i))
-		}
-	}
-	s.cutPlanes()
-	if s.root == nil {
-		s.root = &class{}
-	}
-	for _, pl := range s.planes {
-		pl.base = make([]string, len(pl.cols))
-		for i := range pl.cols {
-			var err error
-			if pl.base[i], err = s.decide(s.root, pl, &pl.cols[i], 0); err != nil {
-				return err
+// membersOf visits the members of an atom that are of the space's family.
+func (s *space) membersOf(a *atom, visit func(netip.Prefix)) {
+	if set, is := strings.CutPrefix(a.name, setPrefix); is {
+		for e := range s.program.in.Members(set) {
+			if s.fits(e.Net) {
+				visit(e.Net)
 			}
 		}
+		return
 	}
-	s.program.keep(s.root)
-	st := &s.program.store
-	if !s.adopted {
-		st.newMap(s.singles(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
-		st.newMap(s.wides(), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
-	}
-	field := ruleset.FieldSrc
-	if s.program.in.Egress {
-		field = ruleset.FieldDst
-	}
-	s.root.target = s.name("r")
-	s.root.says = map[*plane]saying{}
-	for _, pl := range s.planes {
-		own := saying{to: map[int32]string{}, def: mostOf(pl, pl.base)}
-		for i, to := range pl.base {
-			if to != own.def {
-				own.to[int32(i)] = to
-			}
+	for _, n := range a.nets {
+		if s.fits(n) {
+			visit(n.Masked())
 		}
-		s.root.says[pl] = own
 	}
-	rules, maps := s.render(s.root, s.root.target)
-	s.root.maps = maps
-	st.chain(s.root.target, &ruleset.Chain{Rules: rules})
-	lookup := func(m string) ruleset.Rule {
-		return ruleset.Rule{Match: ruleset.Match{Family: s.family}, Action: ruleset.Action{Verb: ruleset.Classify, Field: field, Target: m}}
-	}
-	st.chain(s.entry(), &ruleset.Chain{Rules: []ruleset.Rule{
-		lookup(s.singles()), lookup(s.wides()), {Action: ruleset.Action{Verb: ruleset.Goto, Target: s.root.target}},
-	}})
-	if s.adopted {
-		return s.again()
-	}
-	return s.fill()
 }
 
-func (s *space) cutPlanes() {
-	for _, proto := range []uint8{6, 17, 132, 136} {
-		for i := range s.rules {
-			r := &s.rules[i]
-			if r.concerns(proto) && len(r.ports)+len(r.notPorts) > 0 {
-				s.planes = append(s.planes, portPlane(proto, s.rules))
-				break
-			}
-		}
+// holder finds or makes the holder of these atoms; nil: none.
+func (s *space) holder(atoms []int32) *holder {
+	if len(atoms) == 0 {
+		return nil
 	}
-	s.planes = append(s.planes, otherPlane(s.rules))
+	var buf [64]byte
+	key := buf[:0]
+	for _, a := range atoms {
+		key = binary.AppendUvarint(key, uint64(a))
+	}
+	h := s.holders[string(key)]
+	if h == nil {
+		h = &holder{key: string(key), atoms: atoms}
+		s.holders[h.key] = h
+	}
+	return h
 }
 
-// fill puts every member of every atom into its class.
-func (s *space) fill() error {
-	for a := range s.atoms {
-		for n := range s.membersOf(int32(a)) {
-			s.hold(n, int32(a))
+// hold notes which atoms have a prefix as a member of theirs. Its class is
+// found by place.
+func (s *space) hold(n netip.Prefix, h *holder) {
+	p := s.peers[n]
+	if p.own == h {
+		return
+	}
+	if p.own == nil {
+		s.lengths[n.Bits()]++
+	} else if p.own.uses--; p.own.uses == 0 {
+		delete(s.holders, p.own.key)
+	}
+	if h == nil {
+		s.lengths[n.Bits()]--
+	} else {
+		if h.uses++; h.uses == 1 {
+			s.holders[h.key] = h
 		}
 	}
-	for n := range s.own {
-		if !n.IsSingleIP() {
-			if err := s.place(n); err != nil {
-				return err
-			}
-		}
-	}
-	for n := range s.own {
-		if n.IsSingleIP() {
-			if err := s.place(n); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	p.own = h
+	s.peers[n] = p
 }
 
-func insert(list []int32, a int32) []int32 {
-	i, there := slices.BinarySearch(list, a)
-	if there {
-		return list
+// holdOne notes that an atom has a prefix as a member, or no longer.
+func (s *space) holdOne(n netip.Prefix, a int32, in bool) {
+	var atoms []int32
+	if p := s.peers[n]; p.own != nil {
+		atoms = p.own.atoms
 	}
-	return slices.Insert(list, i, a)
+	i, there := slices.BinarySearch(atoms, a)
+	switch {
+	case in == there:
+		return
+	case in:
+		atoms = slices.Insert(slices.Clone(atoms), i, a)
+	default:
+		atoms = slices.Delete(slices.Clone(atoms), i, i+1)
+	}
+	s.hold(n, s.holder(atoms))
 }
 
-// member notes a member of an atom that comes or goes.
-func (s *space) member(a int32, n netip.Prefix, in bool) error {
-	if len(s.rulesOf[a]) == 0 {
-		return nil // no rule asks for it any more
+// member notes a member of a set that comes or goes.
+func (s *space) member(a int32, n netip.Prefix, in bool) {
+	if !s.atoms[a].held {
+		return // no rule asks for it any more
 	}
-	if in {
-		s.hold(n, a)
-	} else if i, there := slices.BinarySearch(s.own[n], a); there {
-		s.own[n] = slices.Delete(s.own[n], i, i+1)
-		if len(s.own[n]) == 0 {
-			delete(s.own, n)
-			s.lengths[n.Bits()]--
+	s.holdOne(n, a, in)
+	s.affected[n] = struct{}{}
+}
+
+// placeAll finds the classes of prefixes whose atoms have changed, and of what
+// lies in them.
+func (s *space) placeAll() {
+	affected := s.affected
+	if len(affected) == 0 {
+		return
+	}
+	s.affected = map[netip.Prefix]struct{}{}
+	few := len(affected) < 4
+	wide := false
+	for n := range affected {
+		wide = wide || !n.IsSingleIP()
+	}
+	concerned := func(m netip.Prefix) bool {
+		if _, is := affected[m]; is || !few {
+			return true
 		}
+		for n := range affected {
+			if n.Bits() < m.Bits() && n.Contains(m.Addr()) {
+				return true
+			}
+		}
+		return false
 	}
-	if err := s.place(n); err != nil || n.IsSingleIP() {
-		return err
-	}
-	for _, singles := range []bool{false, true} { // what lies in it
-		for m := range s.own {
-			if m.IsSingleIP() == singles && m.Bits() > n.Bits() && n.Contains(m.Addr()) {
-				if err := s.place(m); err != nil {
-					return err
+	for _, singles := range []bool{false, true} { // what is around comes first
+		if !wide {
+			for n := range affected {
+				if n.IsSingleIP() == singles {
+					s.place(n)
 				}
 			}
+			continue
+		}
+		for m := range s.peers {
+			if m.IsSingleIP() == singles && concerned(m) {
+				s.place(m)
+			}
 		}
 	}
-	return nil
 }
 
 // place finds the class of a prefix that has atoms, or had.
-func (s *space) place(n netip.Prefix) error {
-	old := s.classOf[n]
-	var c *class
-	if s.own[n] != nil {
-		var atoms []int32
-		parent := s.root
-		for bits := 0; bits <= n.Bits(); bits++ {
-			if s.lengths[bits] == 0 {
-				continue
-			}
-			m, _ := n.Addr().Prefix(bits)
-			for _, a := range s.own[m] {
-				atoms = insert(atoms, a)
-			}
-			if n.IsSingleIP() && bits < n.Bits() && s.classOf[m] != nil {
-				parent = s.classOf[m]
-			}
-		}
-		var err error
-		if c, err = s.class(parent, atoms); err != nil {
-			return err
-		}
-		c.uses++
+func (s *space) place(n netip.Prefix) {
+	p, is := s.peers[n]
+	if !is {
+		return
 	}
-	if c != old {
-		if c == nil {
-			delete(s.classOf, n)
-		} else {
-			s.classOf[n] = c
-		}
+	old := p.class
+	if _, noted := s.moved[n]; !noted {
+		s.moved[n] = s.toldOf(n, old)
 	}
-	s.point(n, c)
-	if old != nil {
+	if p.own == nil {
+		delete(s.peers, n)
 		s.drop(old)
+		return
 	}
-	return nil
-}
-
-// point sets where packets of a prefix go. A class that nothing is different
-// for has no chain: single addresses of it need no element, and prefixes lead
-// on to what is around them by theirs.
-func (s *space) point(n netip.Prefix, c *class) {
-	name := s.wides()
-	if n.IsSingleIP() {
-		name = s.singles()
+	atoms := p.own.atoms
+	shared := true
+	parent := s.root
+	for bits := range n.Bits() {
+		if s.lengths[bits] == 0 {
+			continue
+		}
+		m, _ := n.Addr().Prefix(bits)
+		around, is := s.peers[m]
+		if !is || around.own == nil {
+			continue
+		}
+		for _, a := range around.own.atoms {
+			if i, there := slices.BinarySearch(atoms, a); !there {
+				if shared {
+					atoms, shared = slices.Clone(atoms), false
+				}
+				atoms = slices.Insert(atoms, i, a)
+			}
+		}
+		if n.IsSingleIP() && around.class != nil {
+			parent = around.class
+		}
 	}
-	to := ""
-	switch {
-	case c == nil:
-	case !n.IsSingleIP() || c.target != c.parent.target:
-		to = c.target
+	c := s.class(parent, atoms)
+	if c == old {
+		return
 	}
-	s.program.store.put(name, ruleset.VerdictKey{Net: n}, to)
+	c.uses++
+	p.class = c
+	s.peers[n] = p
+	s.drop(old)
 }
 
 // class finds the class of these atoms inside of another, or makes it.
-func (s *space) class(parent *class, atoms []int32) (*class, error) {
-	var b []byte
-	b = append(b, parent.key...)
+func (s *space) class(parent *class, atoms []int32) *class {
+	var buf [128]byte
+	b := append(buf[:0], parent.key...)
 	b = append(b, '|')
 	for _, a := range atoms {
 		b = binary.AppendUvarint(b, uint64(a))
 	}
 	if c := s.classes[string(b)]; c != nil {
-		return c, nil
-	}
-	if len(s.classes) >= s.program.limits.Classes {
-		return nil, fmt.Errorf("more than %d classes of peers: %w", s.program.limits.Classes, ErrTooLarge)
+		return c
 	}
 	c := &class{key: string(b), parent: parent, atoms: atoms, has: make([]uint64, len(s.atoms)/64+1)}
 	for _, a := range atoms {
 		c.has[a>>6] |= 1 << (a & 63)
 	}
-	if err := s.compile(c); err != nil {
-		return nil, err
+	if len(s.classes) > 2*s.program.limits.Classes && s.program.err == nil { // gone ones are counted, too
+		s.program.err = fmt.Errorf("more than %d classes of peers: %w", s.program.limits.Classes, ErrTooLarge)
+	}
+	if s.program.err == nil {
+		s.compile(c)
 	}
 	parent.uses++
+	parent.around = true
 	s.classes[c.key] = c
-	return c, nil
+	s.idle = append(s.idle, c)
+	return c
 }
 
 // drop gives up one use of a class.
 func (s *space) drop(c *class) {
-	for c != s.root {
-		if c.uses--; c.uses > 0 {
-			return
-		}
-		delete(s.classes, c.key)
-		s.program.forget(c)
-		c = c.parent
+	if c == nil || c == s.root {
+		return
 	}
-}
-
-// forget takes away what a class has.
-func (p *Program) forget(c *class) {
-	for _, m := range c.maps {
-		p.entries -= len(p.store.maps[m].of)
-		p.store.dropMap(m)
-	}
-	for _, chain := range c.chains {
-		p.store.chain(chain, nil)
-	}
-	for _, name := range c.lists {
-		if p.lists[name]--; p.lists[name] == 0 {
-			delete(p.lists, name)
-			p.store.chain(name, nil)
-		}
+	if c.uses--; c.uses == 0 {
+		s.idle = append(s.idle, c)
 	}
 }
 
 // nameOf is a name that depends on nothing but what the class is.
 func (s *space) nameOf(c *class) string {
+	if c.name != "" {
+		return c.name
+	}
 	var b strings.Builder
 	for x := c; x != s.root; x = x.parent {
 		names := make([]string, 0, len(x.atoms))
 		for _, a := range x.atoms {
-			names = append(names, s.atoms[a])
+			names = append(names, s.atoms[a].name)
 		}
 		slices.Sort(names)
 		b.WriteString(strings.Join(names, ","))
 		b.WriteByte('|')
 	}
 	sum := sha256.Sum256([]byte(b.String()))
-	return s.name("c") + "/" + hex.EncodeToString(sum[:8])
+	c.name = s.name("c") + "/" + hex.EncodeToString(sum[:8])
+	return c.name
 }
