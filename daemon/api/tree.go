@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -165,10 +166,14 @@ func jsonFault(data []byte) error {
 	return &syntaxError{0, "not JSON"}
 }
 
-// jsonParser reads JSON that json.Valid has passed.
+// jsonParser reads JSON that json.Valid has passed. Parts of lists and objects
+// that are not read to their end yet wait on two stacks, so that each list and
+// object is made once, as long as it has to be.
 type jsonParser struct {
-	in  string
-	pos int
+	in      string
+	pos     int
+	list    []tree
+	members []member
 }
 
 // blank skips white space.
@@ -219,12 +224,14 @@ func (p *jsonParser) value(depth int) (tree, error) {
 func tooDeep() string { return fmt.Sprintf("nested deeper than %d", MaxDepth) }
 
 func (p *jsonParser) elements(t tree, depth int) (tree, error) {
-	t.kind, t.list = treeList, make([]tree, 0, 2)
+	from := len(p.list)
 	for {
 		p.blank()
 		switch p.in[p.pos] {
 		case ']':
 			p.pos++
+			t.kind, t.list = treeList, slices.Clone(p.list[from:])
+			p.list = p.list[:from]
 			return t, nil
 		case ',':
 			p.pos++
@@ -233,17 +240,19 @@ func (p *jsonParser) elements(t tree, depth int) (tree, error) {
 		if err != nil {
 			return t, err
 		}
-		t.list = append(t.list, v)
+		p.list = append(p.list, v)
 	}
 }
 
 func (p *jsonParser) object(t tree, depth int) (tree, error) {
-	t.kind, t.members = treeObject, make([]member, 0, 4)
+	from := len(p.members)
 	for {
 		p.blank()
 		switch p.in[p.pos] {
 		case '}':
 			p.pos++
+			t.kind, t.members = treeObject, slices.Clone(p.members[from:])
+			p.members = p.members[:from]
 			return t, nil
 		case ',':
 			p.pos++
@@ -256,7 +265,7 @@ func (p *jsonParser) object(t tree, depth int) (tree, error) {
 		if m.value, err = p.value(depth + 1); err != nil {
 			return t, err
 		}
-		t.members = append(t.members, m)
+		p.members = append(p.members, m)
 	}
 }
 

@@ -138,6 +138,8 @@ func BenchmarkSnapshot(b *testing.B) {
 		g.Flush(func(c intent.Change) { changes = append(changes, c) })
 		step("calc")
 		peak = max(peak, heapNow()-before)
+		g.Pack()
+		step("pack")
 		p := dataplane.NewCompilingPlanner(nowhere{})
 		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: "eth0"}, Value: &intent.Interface{Up: true}})
 		for _, c := range changes {
