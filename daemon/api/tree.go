@@ -125,7 +125,11 @@ type syntaxError struct {
 func (e *syntaxError) Error() string { return e.text }
 
 // parseJSON reads exactly one JSON value. Positions are byte offsets.
-func parseJSON(data []byte) (tree, error) {
+func parseJSON(data []byte) (tree, error) { return new(jsonParser).parse(data) }
+
+// parse is parseJSON that uses the memory of the tree before again: that one
+// is no longer good.
+func (p *jsonParser) parse(data []byte) (tree, error) {
 	if len(data) > MaxDocumentBytes {
 		return tree{}, &syntaxError{0, tooLong(len(data))}
 	}
@@ -135,7 +139,9 @@ func parseJSON(data []byte) (tree, error) {
 	if !json.Valid(data) {
 		return tree{}, jsonFault(data)
 	}
-	p := jsonParser{in: string(data)}
+	p.in, p.pos = string(data), 0
+	p.list, p.members = p.list[:0], p.members[:0]
+	p.lists, p.objects = p.lists[:0], p.objects[:0]
 	return p.value(1)
 }
 
@@ -166,14 +172,27 @@ func jsonFault(data []byte) error {
 	return &syntaxError{0, "not JSON"}
 }
 
-// jsonParser reads JSON that json.Valid has passed. Parts of lists and objects
-// that are not read to their end yet wait on two stacks, so that each list and
-// object is made once, as long as it has to be.
+// jsonParser reads JSON that json.Valid has passed.
 type jsonParser struct {
-	in      string
-	pos     int
+	in  string
+	pos int
+	// Parts of lists and objects that are not read to their end yet wait on
+	// two stacks; once they are, they move to the ends of two long lists.
 	list    []tree
 	members []member
+	lists   []tree
+	objects []member
+}
+
+// keep moves what has waited to the end of all, and gives the place. If there
+// is no room, all begins anew: who has a place has what is there.
+func keep[T any](waited []T, all *[]T) []T {
+	if n := len(waited); cap(*all)-len(*all) < n {
+		*all = make([]T, 0, max(n, 2*cap(*all), 8))
+	}
+	from := len(*all)
+	*all = append(*all, waited...)
+	return slices.Clip((*all)[from:])
 }
 
 // blank skips white space.
@@ -230,7 +249,7 @@ func (p *jsonParser) elements(t tree, depth int) (tree, error) {
 		switch p.in[p.pos] {
 		case ']':
 			p.pos++
-			t.kind, t.list = treeList, slices.Clone(p.list[from:])
+			t.kind, t.list = treeList, keep(p.list[from:], &p.lists)
 			p.list = p.list[:from]
 			return t, nil
 		case ',':
@@ -251,7 +270,7 @@ func (p *jsonParser) object(t tree, depth int) (tree, error) {
 		switch p.in[p.pos] {
 		case '}':
 			p.pos++
-			t.kind, t.members = treeObject, slices.Clone(p.members[from:])
+			t.kind, t.members = treeObject, keep(p.members[from:], &p.objects)
 			p.members = p.members[:from]
 			return t, nil
 		case ',':
