@@ -10,12 +10,12 @@ import (
 )
 
 // revisions tells of each record at which revision it was stored.
-func (im image) revisions() map[api.Key]api.Revision {
-	all := make(map[api.Key]api.Revision, im.count())
+func (im image) revisions() *api.KeyMap[api.Revision] {
+	all := &api.KeyMap[api.Revision]{}
 	var u unpacker
 	for _, b := range im {
 		must(u.each(b, func(r record) error {
-			all[r.key] = r.revision
+			all.Set(r.key, r.revision)
 			return nil
 		}))
 	}
