@@ -60,6 +60,16 @@ func enforced(kind Kind) bool {
 //   - a FelixConfiguration: the object without the parameters in error;
 //   - otherwise nil.
 func DecodeStored(key Key, value []byte, rev Revision) Object {
+	return new(StoredDecoder).Decode(key, value, rev)
+}
+
+// StoredDecoder reads many stored values, one after the other. It is for one
+// goroutine. The zero value is ready.
+type StoredDecoder struct{ json jsonParser }
+
+// Decode is DecodeStored. It uses memory of the values before again, but none
+// that an object has.
+func (sd *StoredDecoder) Decode(key Key, value []byte, rev Revision) Object {
 	u := &Unreadable{K: key, Meta: Meta{Name: key.Name, Namespace: key.Namespace}}
 	if rev != 0 {
 		u.Meta.ResourceVersion = strconv.FormatInt(int64(rev), 10)
@@ -72,7 +82,7 @@ func DecodeStored(key Key, value []byte, rev Revision) Object {
 	if !ok {
 		return fail(&FieldError{Path: "kind", Value: quoted(string(key.Kind)), Message: "unknown kind"})
 	}
-	t, err := parseJSON(value)
+	t, err := sd.json.parse(value)
 	if err != nil {
 		var se *syntaxError
 		if errors.As(err, &se) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -124,7 +125,11 @@ type syntaxError struct {
 func (e *syntaxError) Error() string { return e.text }
 
 // parseJSON reads exactly one JSON value. Positions are byte offsets.
-func parseJSON(data []byte) (tree, error) {
+func parseJSON(data []byte) (tree, error) { return new(jsonParser).parse(data) }
+
+// parse is parseJSON that uses the memory of the tree before again: that one
+// is no longer good.
+func (p *jsonParser) parse(data []byte) (tree, error) {
 	if len(data) > MaxDocumentBytes {
 		return tree{}, &syntaxError{0, tooLong(len(data))}
 	}
@@ -134,7 +139,9 @@ func parseJSON(data []byte) (tree, error) {
 	if !json.Valid(data) {
 		return tree{}, jsonFault(data)
 	}
-	p := jsonParser{in: string(data)}
+	p.in, p.pos = string(data), 0
+	p.list, p.members = p.list[:0], p.members[:0]
+	p.lists, p.objects = p.lists[:0], p.objects[:0]
 	return p.value(1)
 }
 
@@ -169,6 +176,23 @@ func jsonFault(data []byte) error {
 type jsonParser struct {
 	in  string
 	pos int
+	// Parts of lists and objects that are not read to their end yet wait on
+	// two stacks; once they are, they move to the ends of two long lists.
+	list    []tree
+	members []member
+	lists   []tree
+	objects []member
+}
+
+// keep moves what has waited to the end of all, and gives the place. If there
+// is no room, all begins anew: who has a place has what is there.
+func keep[T any](waited []T, all *[]T) []T {
+	if n := len(waited); cap(*all)-len(*all) < n {
+		*all = make([]T, 0, max(n, 2*cap(*all), 8))
+	}
+	from := len(*all)
+	*all = append(*all, waited...)
+	return slices.Clip((*all)[from:])
 }
 
 // blank skips white space.
@@ -219,12 +243,14 @@ func (p *jsonParser) value(depth int) (tree, error) {
 func tooDeep() string { return fmt.Sprintf("nested deeper than %d", MaxDepth) }
 
 func (p *jsonParser) elements(t tree, depth int) (tree, error) {
-	t.kind, t.list = treeList, make([]tree, 0, 2)
+	from := len(p.list)
 	for {
 		p.blank()
 		switch p.in[p.pos] {
 		case ']':
 			p.pos++
+			t.kind, t.list = treeList, keep(p.list[from:], &p.lists)
+			p.list = p.list[:from]
 			return t, nil
 		case ',':
 			p.pos++
@@ -233,17 +259,19 @@ func (p *jsonParser) elements(t tree, depth int) (tree, error) {
 		if err != nil {
 			return t, err
 		}
-		t.list = append(t.list, v)
+		p.list = append(p.list, v)
 	}
 }
 
 func (p *jsonParser) object(t tree, depth int) (tree, error) {
-	t.kind, t.members = treeObject, make([]member, 0, 4)
+	from := len(p.members)
 	for {
 		p.blank()
 		switch p.in[p.pos] {
 		case '}':
 			p.pos++
+			t.kind, t.members = treeObject, keep(p.members[from:], &p.objects)
+			p.members = p.members[:from]
 			return t, nil
 		case ',':
 			p.pos++
@@ -256,7 +284,7 @@ func (p *jsonParser) object(t tree, depth int) (tree, error) {
 		if m.value, err = p.value(depth + 1); err != nil {
 			return t, err
 		}
-		t.members = append(t.members, m)
+		p.members = append(p.members, m)
 	}
 }
 

@@ -61,9 +61,6 @@ type Graph struct {
 	rules     *rules
 	endpoints *endpoints
 	steps     []step // in the order in which they are flushed
-
-	pending []api.Event
-	at      map[api.Key]int // where in pending
 }
 
 // step is a part of the graph. Events are noted, then all steps are flushed
@@ -83,7 +80,6 @@ func New(c Config) *Graph {
 		intake:   newIntake(),
 		settings: newSettings(c),
 		sets:     newSets(c.Host),
-		at:       map[api.Key]int{},
 	}
 	g.rules = newRules(g.sets)
 	g.profiles = newProfiles(g.rules)
@@ -95,7 +91,8 @@ func New(c Config) *Graph {
 }
 
 // Note takes one event. A bookmark is ignored. Of several events of one key
-// between two flushes the last one counts.
+// between two flushes the last one counts. What does not matter to this host is
+// not kept, so that a picture of any size can be noted piece by piece.
 func (g *Graph) Note(ev api.Event) {
 	if ev.Key.Name == "" {
 		return
@@ -105,31 +102,15 @@ func (g *Graph) Note(ev api.Event) {
 	if !ok {
 		return
 	}
-	if i, ok := g.at[ev.Key]; ok {
-		g.pending[i] = ev
-		return
+	for _, s := range g.steps {
+		s.note(ev)
 	}
-	g.at[ev.Key] = len(g.pending)
-	g.pending = append(g.pending, ev)
 }
 
 // Flush tells emit what has changed since the last Flush, each key at most
 // once and only if it is really different. The first Flush says the settings
 // even if there are no resources. The graph must not be used inside of emit.
 func (g *Graph) Flush(emit func(intent.Change)) {
-	// In any order the outcome is the same; in this one it is cheapest.
-	slices.SortStableFunc(g.pending, func(a, b api.Event) int { return rank(a.Key.Kind) - rank(b.Key.Kind) })
-	for _, ev := range g.pending {
-		for _, s := range g.steps {
-			s.note(ev)
-		}
-	}
-	clear(g.at)
-	if cap(g.pending) > 1024 { // a cold start needs it once
-		g.pending, g.at = nil, map[api.Key]int{}
-	}
-	clear(g.pending)
-	g.pending = g.pending[:0]
 	for _, s := range g.steps {
 		s.flush(emit)
 	}
@@ -138,13 +119,6 @@ func (g *Graph) Flush(emit func(intent.Change)) {
 	}
 }
 
-// rank orders kinds so that labels are known before what asks for them.
-func rank(k api.Kind) int {
-	switch k {
-	case api.KindProfile, api.KindTier:
-		return 0
-	case api.KindHostEndpoint, api.KindWorkloadEndpoint, api.KindNetworkSet, api.KindGlobalNetworkSet:
-		return 1
-	}
-	return 2
-}
+// Pack makes what is kept for later smaller. Call it after a Flush, when
+// nobody waits: it changes nothing but the memory that is needed.
+func (g *Graph) Pack() { g.policies.pack() }

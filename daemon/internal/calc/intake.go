@@ -15,7 +15,7 @@ import (
 // So a damaged value never takes a restriction away.
 type intake struct {
 	// known are the objects that the graph has a version of.
-	known map[api.Key]version
+	known api.KeyMap[version]
 	// unreadable are the objects whose newest version is not in force.
 	unreadable map[api.Key]api.Fault
 	kinds      map[api.Kind]api.Kind
@@ -32,7 +32,6 @@ const (
 
 func newIntake() intake {
 	return intake{
-		known:      map[api.Key]version{},
 		unreadable: map[api.Key]api.Fault{},
 		kinds:      map[api.Kind]api.Kind{},
 	}
@@ -52,7 +51,7 @@ func (in *intake) own(k api.Key) api.Key {
 // take decides what the graph gets to see of an event; false: nothing.
 func (in *intake) take(ev api.Event) (api.Event, bool) {
 	if ev.Object == nil {
-		delete(in.known, ev.Key)
+		in.known.Delete(ev.Key)
 		delete(in.unreadable, ev.Key)
 		return ev, true
 	}
@@ -70,17 +69,17 @@ func (in *intake) take(ev api.Event) (api.Event, bool) {
 		err = check(ev.Object)
 	}
 	if err == nil {
-		in.known[ev.Key] = good
+		in.known.Set(ev.Key, good)
 		delete(in.unreadable, ev.Key)
 		return ev, true
 	}
 	effect := "it is as if the object were not there"
-	have := in.known[ev.Key]
+	have, _ := in.known.Get(ev.Key)
 	switch {
 	case have == good:
 		effect = "the last version that could be read stays in force"
 	case part != nil:
-		in.known[ev.Key] = salvaged
+		in.known.Set(ev.Key, salvaged)
 		effect = salvagedEffect(ev.Key.Kind)
 	case have == salvaged:
 		effect = salvagedEffect(ev.Key.Kind)

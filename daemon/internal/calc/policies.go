@@ -4,6 +4,7 @@ package calc
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -17,8 +18,8 @@ import (
 )
 
 // policies knows all policies and tiers and which policies select which
-// endpoint of this host, and has those that select one translated. Of the
-// others it keeps no more than the object as it came, and the selector.
+// endpoint of this host, and has those that select one translated. Of all it
+// keeps the selector and, packed, the rules.
 type policies struct {
 	host  string
 	rules *rules
@@ -33,6 +34,8 @@ type policies struct {
 	local map[string]local
 	// dirty are policies whose translation may be out of date.
 	dirty map[*policy]struct{}
+	// loose are policies whose rules are not packed.
+	loose map[*policy]struct{}
 	// touched are endpoints whose list of policies may be out of date. They
 	// wait for step endpoints.
 	touched map[string]struct{}
@@ -40,15 +43,25 @@ type policies struct {
 
 // policy is a policy of any of the four kinds.
 type policy struct {
-	key  api.Key
-	tie  string          // decides between policies of one order
-	spec *api.PolicySpec // nil: the policy is gone
+	key api.Key
+	tie string // decides between policies of one order
+	// The rules are in rules or packed; in neither: the policy is gone.
+	rules  *bothRules
+	packed []byte
 	// flows is the annotation about established flows.
 	flows string
 	place
 	// endpoints are the local endpoints that it selects.
 	endpoints map[string]struct{}
 }
+
+// bothRules are what a policy says.
+type bothRules struct {
+	Ingress []api.Rule `json:"i,omitempty"`
+	Egress  []api.Rule `json:"e,omitempty"`
+}
+
+func (pol *policy) gone() bool { return pol.rules == nil && pol.packed == nil }
 
 // place is what decides where among an endpoint's policies one stands.
 type place struct {
@@ -59,6 +72,8 @@ type place struct {
 	staged          bool
 	sort            sort
 	kept            bool // said even if it judges nothing here
+	// torn: it asks for doNotTrack and preDNAT, which exclude each other.
+	torn bool
 }
 
 // sort is at which stage a policy judges.
@@ -106,6 +121,7 @@ func newPolicies(host string, r *rules) *policies {
 		of:      map[string]map[*policy]struct{}{},
 		local:   map[string]local{},
 		dirty:   map[*policy]struct{}{},
+		loose:   map[*policy]struct{}{},
 		touched: map[string]struct{}{},
 	}
 	p.matcher = index.New(p.matched)
@@ -202,10 +218,10 @@ func (p *policies) notePolicy(ev api.Event) {
 	}
 	if spec == nil {
 		if pol != nil {
-			pol.spec = nil
+			pol.rules, pol.packed = nil, nil
+			delete(p.loose, pol)
 			p.matcher.DeleteSelector(pol)
-			p.dirty[pol] = struct{}{}
-			delete(p.byKey, ev.Key)
+			p.dirty[pol] = struct{}{} // for flush to forget, unless it comes back
 		}
 		return
 	}
@@ -213,7 +229,9 @@ func (p *policies) notePolicy(ev api.Event) {
 		pol = &policy{key: ev.Key, tie: ev.Key.Name + "/" + ev.Key.Namespace + "/" + string(ev.Key.Kind)}
 		p.byKey[ev.Key] = pol
 	}
-	pol.spec, pol.flows = spec, ev.Object.Metadata().Annotations[api.AnnotationEstablishedFlows]
+	pol.rules, pol.packed = &bothRules{Ingress: spec.Ingress, Egress: spec.Egress}, nil
+	p.loose[pol] = struct{}{}
+	pol.flows = strings.Clone(ev.Object.Metadata().Annotations[api.AnnotationEstablishedFlows])
 	p.dirty[pol] = struct{}{}
 	if at := placeOf(spec, staged); at != pol.place {
 		pol.place = at
@@ -228,13 +246,14 @@ const stagedDelete = "Delete"
 
 func placeOf(s *api.PolicySpec, staged bool) place {
 	at := place{
-		tier:  cmp.Or(s.Tier, api.DefaultTier),
+		tier:  strings.Clone(cmp.Or(s.Tier, api.DefaultTier)), // not the document that it is part of
 		order: orderOf(s.Order),
 		// No types at all: written before types existed, speaks for both.
 		ingress: len(s.Types) == 0 || slices.Contains(s.Types, api.Ingress),
 		egress:  len(s.Types) == 0 || slices.Contains(s.Types, api.Egress),
 		staged:  staged,
 		kept:    slices.Contains(s.PerformanceHints, api.AssumeNeededOnEveryNode),
+		torn:    s.DoNotTrack && s.PreDNAT,
 	}
 	switch {
 	case s.DoNotTrack:
@@ -281,6 +300,9 @@ func (p *policies) matched(pol *policy, endpoint string, selects bool) {
 
 func (p *policies) flush(func(intent.Change)) {
 	for pol := range p.dirty {
+		if pol.gone() {
+			delete(p.byKey, pol.key)
+		}
 		k := intent.Key{Kind: intent.KindPolicy, Policy: pol.key}
 		if !p.enforced(pol) {
 			p.rules.unwant(k)
@@ -298,7 +320,7 @@ func (p *policies) sweep(func(intent.Change)) {}
 // enforced reports whether the policy is to be said: it has a say about an
 // endpoint here, or is to be there in any case.
 func (p *policies) enforced(pol *policy) bool {
-	return pol.spec != nil && !pol.staged && (pol.kept || p.hasSay(pol))
+	return !pol.gone() && !pol.staged && (pol.kept || p.hasSay(pol))
 }
 
 // hasSay reports whether the policy selects an endpoint that it may judge.
@@ -311,16 +333,42 @@ func (p *policies) hasSay(pol *policy) bool {
 	return false
 }
 
+// pack packs the rules that are not. They are asked for again only when an
+// endpoint of this host comes or goes that the policy selects.
+func (p *policies) pack() {
+	for pol := range p.loose {
+		b, err := json.Marshal(pol.rules)
+		if err != nil {
+			panic("calc: rules cannot be packed: " + err.Error()) // they came as JSON
+		}
+		pol.rules, pol.packed = nil, b
+	}
+	p.loose = map[*policy]struct{}{} // there may have been many
+}
+
+// unpacked are the policy's rules.
+func (pol *policy) unpacked() *bothRules {
+	if pol.rules != nil {
+		return pol.rules
+	}
+	r := &bothRules{}
+	if err := json.Unmarshal(pol.packed, r); err != nil {
+		panic("calc: packed rules cannot be read: " + err.Error())
+	}
+	return r
+}
+
 func (pol *policy) translate(t *translator) *intent.Policy {
+	rules := pol.unpacked()
 	out := &intent.Policy{
 		Tier: pol.tier, ApplyOnForward: pol.forward, Kept: pol.kept,
 		Untracked: pol.sort == sortUntracked, PreDNAT: pol.sort == sortPreDNAT,
 	}
 	if pol.ingress {
-		out.Ingress = t.rules("ingress", pol.spec.Ingress)
+		out.Ingress = t.rules("ingress", rules.Ingress)
 	}
 	if pol.egress {
-		out.Egress = t.rules("egress", pol.spec.Egress)
+		out.Egress = t.rules("egress", rules.Egress)
 	}
 	switch {
 	case strings.EqualFold(pol.flows, api.FlowsKeep):
@@ -397,7 +445,7 @@ func (p *policies) faults() []api.Fault {
 		if !p.hasSay(pol) {
 			continue
 		}
-		if pol.spec.DoNotTrack && pol.spec.PreDNAT {
+		if pol.torn {
 			fault("spec.preDNAT: excludes doNotTrack", "the policy is enforced as one with doNotTrack alone")
 		}
 		if _, ok := p.tiers[pol.tier]; !ok {

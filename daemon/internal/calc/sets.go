@@ -21,7 +21,7 @@ import (
 type sets struct {
 	host  string
 	byID  map[string]*set
-	items map[api.Key]*item
+	items api.KeyMap[*item]
 	// bad are the network sets with nets that cannot be read.
 	bad map[api.Key]api.Fault
 	// matcher matches the sets' selectors with the items.
@@ -58,7 +58,6 @@ func newSets(host string) *sets {
 	s := &sets{
 		host:  host,
 		byID:  map[string]*set{},
-		items: map[api.Key]*item{},
 		bad:   map[api.Key]api.Fault{},
 		dirty: map[*set]struct{}{},
 	}
@@ -102,12 +101,12 @@ func (s *sets) note(ev api.Event) {
 
 func (s *sets) noteItem(ev api.Event) {
 	s.noteBad(ev)
-	old := s.items[ev.Key]
+	old, _ := s.items.Get(ev.Key)
 	it, labels, parents := newItem(ev.Object)
 	if it == nil || len(it.nets) == 0 {
 		if old != nil {
 			s.matcher.DeleteItem(old)
-			delete(s.items, ev.Key)
+			s.items.Delete(ev.Key)
 		}
 		return
 	}
@@ -116,7 +115,7 @@ func (s *sets) noteItem(ev api.Event) {
 	} else if old != nil {
 		s.matcher.DeleteItem(old)
 	}
-	s.items[ev.Key] = it
+	s.items.Set(ev.Key, it)
 	s.matcher.SetItem(it, labels, parents)
 }
 

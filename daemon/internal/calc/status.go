@@ -44,16 +44,9 @@ func (g *Graph) Stats() Stats {
 	for _, x := range g.sets.byID {
 		s.Members += g.sets.members.Len(x)
 	}
-	for k := range g.intake.known {
-		switch k.Kind {
-		case api.KindHostEndpoint:
-			s.HostEndpoints++
-		case api.KindWorkloadEndpoint:
-			s.WorkloadEndpoints++
-		case api.KindNetworkSet, api.KindGlobalNetworkSet:
-			s.NetworkSets++
-		}
-	}
+	count := g.intake.known.Count
+	s.HostEndpoints, s.WorkloadEndpoints = count(api.KindHostEndpoint), count(api.KindWorkloadEndpoint)
+	s.NetworkSets = count(api.KindNetworkSet) + count(api.KindGlobalNetworkSet)
 	return s
 }
 

@@ -10,12 +10,12 @@ import (
 )
 
 // revisions tells of each record at which revision it was stored.
-func (im image) revisions() map[api.Key]api.Revision {
-	all := make(map[api.Key]api.Revision, im.count())
+func (im image) revisions() *api.KeyMap[api.Revision] {
+	all := &api.KeyMap[api.Revision]{}
 	var u unpacker
 	for _, b := range im {
 		must(u.each(b, func(r record) error {
-			all[r.key] = r.revision
+			all.Set(r.key, r.revision)
 			return nil
 		}))
 	}
@@ -27,7 +27,7 @@ func (im image) revisions() map[api.Key]api.Revision {
 // start.
 func (im image) events(yield func([]api.Event) bool) {
 	workers := runtime.GOMAXPROCS(0)
-	unpackers := make([]unpacker, workers)
+	unpackers, decoders := make([]unpacker, workers), make([]api.StoredDecoder, workers)
 	for len(im) > 0 {
 		n := min(workers, len(im))
 		batches := make([][]api.Event, n)
@@ -36,7 +36,7 @@ func (im image) events(yield func([]api.Event) bool) {
 			wg.Go(func() {
 				batch := make([]api.Event, 0, b.count)
 				must(unpackers[i].each(b, func(r record) error {
-					batch = append(batch, api.Event{Key: r.key, Object: r.object(), Revision: r.revision})
+					batch = append(batch, api.Event{Key: r.key, Object: r.object(&decoders[i]), Revision: r.revision})
 					return nil
 				}))
 				batches[i] = batch

@@ -14,6 +14,7 @@ import (
 // and bytes), then the object's JSON.
 func parseFormat1(c *cursor) (image, error) {
 	var all []record
+	var d api.StoredDecoder
 	for i := 0; len(c.b) > 0; i++ {
 		r := cursor{b: c.take(int(c.uint32()))}
 		rec := record{revision: api.Revision(r.uint64()), key: r.key()}
@@ -22,7 +23,7 @@ func parseFormat1(c *cursor) (image, error) {
 			return nil, fmt.Errorf("record %d", i)
 		}
 		// The format does not say which values cannot be understood.
-		rec.unreadable = unreadable(rec.object())
+		rec.unreadable = unreadable(rec.object(&d))
 		all = append(all, rec)
 	}
 	slices.SortStableFunc(all, func(a, b record) int { return a.key.Compare(b.key) })

@@ -48,7 +48,7 @@ type record struct {
 
 // object is the record's object; *api.Unreadable if this version cannot
 // understand it, as from a store.
-func (r record) object() api.Object { return api.DecodeStored(r.key, r.raw, r.revision) }
+func (r record) object(d *api.StoredDecoder) api.Object { return d.Decode(r.key, r.raw, r.revision) }
 
 // append appends the record as a block has it.
 func (r record) append(b []byte) ([]byte, error) {

@@ -74,7 +74,7 @@ func TestWriter_FileIsWhatAPlainMapWouldHold(t *testing.T) {
 			got := map[api.Key]version{}
 			for _, r := range records(l.image) {
 				got[r.key] = version{r.revision, r.unreadable}
-				if r.unreadable != unreadable(r.object()) {
+				if r.unreadable != unreadable(r.object(new(api.StoredDecoder))) {
 					t.Errorf("%s is marked unreadable: %v", r.key, r.unreadable)
 				}
 			}

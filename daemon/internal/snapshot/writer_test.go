@@ -250,8 +250,8 @@ func BenchmarkLoad(b *testing.B) {
 	}
 	written(b, cfg, evs)
 	for b.Loop() {
-		if l, err := Load(cfg); err != nil || len(l.Known.Objects) != len(evs) {
-			b.Fatalf("Load = %d objects, %v", len(l.Known.Objects), err)
+		if l, err := Load(cfg); err != nil || known(l) != len(evs) {
+			b.Fatalf("Load = %d objects, %v", known(l), err)
 		}
 	}
 }

@@ -5,7 +5,6 @@ package syncer
 import (
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,8 +52,8 @@ func (h *Held) String() string { return string(h.Reason) + ": " + h.Details }
 // Known is what was enforced before: the picture of the last snapshot.
 type Known struct {
 	// Objects are all objects, each with the revision that it was stored at.
-	// The Watcher that gets them takes the map over.
-	Objects map[api.Key]api.Revision
+	// The Watcher that gets them takes the map over; nil: there are none.
+	Objects *api.KeyMap[api.Revision]
 	// Events gives the same objects themselves, in batches; nil: there are
 	// none. It can be called more than once, and keeps nothing of what it
 	// gives.
@@ -70,7 +69,7 @@ type Known struct {
 
 // picture is a listing of all kinds, or what is left to remember of one.
 type picture struct {
-	objects  map[api.Key]api.Revision
+	objects  *api.KeyMap[api.Revision]
 	revision api.Revision
 	guid     string
 	// ready is what ClusterInformation says.
@@ -110,17 +109,17 @@ func judge(known, got *picture, was Reason) verdict {
 	case was == OlderRevision && !continues(known, got):
 		v.add(OlderRevision, "the store was at an older revision and has not come back to what was known at revision %d", known.revision)
 	}
-	if known.lost && !slices.ContainsFunc(keys(got.objects), written) {
+	if known.lost && !anybodys(got.objects) {
 		v.add(Empty, "the store holds no policy and no endpoint, and what was known before is lost")
 	}
 	gone := 0
-	for k := range known.objects {
-		if _, ok := got.objects[k]; !ok {
+	for k := range known.objects.All() {
+		if _, ok := got.objects.Get(k); !ok {
 			gone++
 		}
 	}
-	switch n := len(known.objects); {
-	case n > 0 && len(got.objects) == 0:
+	switch n := known.objects.Len(); {
+	case n > 0 && got.objects.Len() == 0:
 		v.add(Empty, "the store is empty, %d objects were known", n)
 	case gone >= shrunkAtLeast && gone*2 >= n:
 		v.add(Shrunk, "%d of %d known objects are gone", gone, n)
@@ -131,8 +130,8 @@ func judge(known, got *picture, was Reason) verdict {
 // olderObjects counts objects whose revision is lower than the one known. In
 // one history of a store that cannot be.
 func olderObjects(known, got *picture) (n int) {
-	for k, rev := range known.objects {
-		if now, ok := got.objects[k]; ok && now < rev && now != 0 {
+	for k, rev := range known.objects.All() {
+		if now, ok := got.objects.Get(k); ok && now < rev && now != 0 {
 			n++
 		}
 	}
@@ -142,13 +141,13 @@ func olderObjects(known, got *picture) (n int) {
 // continues tells whether got can be the store that was known before it went
 // back: all that was known is there, and nothing that should have been known.
 func continues(known, got *picture) bool {
-	for k := range known.objects {
-		if _, ok := got.objects[k]; !ok {
+	for k := range known.objects.All() {
+		if _, ok := got.objects.Get(k); !ok {
 			return false
 		}
 	}
-	for k, rev := range got.objects {
-		if _, ok := known.objects[k]; !ok && rev <= known.revision {
+	for k, rev := range got.objects.All() {
+		if _, ok := known.objects.Get(k); !ok && rev <= known.revision {
 			return false
 		}
 	}
@@ -172,10 +171,12 @@ func written(k api.Key) bool {
 	}
 }
 
-func keys(m map[api.Key]api.Revision) []api.Key {
-	out := make([]api.Key, 0, len(m))
-	for k := range m {
-		out = append(out, k)
+// anybodys tells whether any of the objects was written by somebody.
+func anybodys(objects *api.KeyMap[api.Revision]) bool {
+	for k := range objects.All() {
+		if written(k) {
+			return true
+		}
 	}
-	return out
+	return false
 }

@@ -320,7 +320,14 @@ func TestAccept_WithNothingHeldLeavesNoTrace(t *testing.T) {
 func TestGuard_StoreThatWentBackStaysHeldWhateverItsRevision(t *testing.T) {
 	key := func(name string) api.Key { return gns(name, "").Key() }
 	type objects = map[api.Key]api.Revision
-	known := picture{revision: 100, ready: true, objects: objects{key("a"): 10, key("b"): 80, key("c"): 90}}
+	mapOf := func(o objects) *api.KeyMap[api.Revision] {
+		var m api.KeyMap[api.Revision]
+		for k, rev := range o {
+			m.Set(k, rev)
+		}
+		return &m
+	}
+	known := picture{revision: 100, ready: true, objects: mapOf(objects{key("a"): 10, key("b"): 80, key("c"): 90})}
 	for _, tc := range []struct {
 		name    string
 		was     Reason
@@ -336,7 +343,7 @@ func TestGuard_StoreThatWentBackStaysHeldWhateverItsRevision(t *testing.T) {
 		{"a deletion", "", 150, objects{key("a"): 10, key("b"): 80}, false},
 		{"a change of each", "", 150, objects{key("a"): 110, key("b"): 111, key("c"): 112}, false},
 	} {
-		v := judge(&known, &picture{revision: tc.rev, ready: true, objects: tc.objects}, tc.was)
+		v := judge(&known, &picture{revision: tc.rev, ready: true, objects: mapOf(tc.objects)}, tc.was)
 		if got := slices.Contains(v.reasons, OlderRevision); got != tc.held {
 			t.Errorf("%s: held for an older revision: %v, want %v (%v)", tc.name, got, tc.held, v.details)
 		}

@@ -272,9 +272,9 @@ func knownOf(t testing.TB, s *mem.Store) Known {
 // remember makes events what is known.
 func (k *Known) remember(events []api.Event) {
 	k.Events = slices.Values([][]api.Event{events})
-	k.Objects = map[api.Key]api.Revision{}
+	k.Objects = &api.KeyMap[api.Revision]{}
 	for _, ev := range events {
-		k.Objects[ev.Key] = ev.Revision
+		k.Objects.Set(ev.Key, ev.Revision)
 	}
 }
 

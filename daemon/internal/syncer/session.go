@@ -169,7 +169,7 @@ func (w *Watcher) pass(ctx context.Context, sink Sink, n news) error {
 	fresh := n.events[:0:0]
 	relist := false
 	for _, ev := range n.events {
-		old, has := w.known.objects[ev.Key]
+		old, has := w.known.objects.Get(ev.Key)
 		// One write may change several keys at one revision.
 		if ev.Revision < at || ev.Revision == at && (ev.Key.Name == "" || old == ev.Revision) {
 			continue
@@ -182,10 +182,10 @@ func (w *Watcher) pass(ctx context.Context, sink Sink, n news) error {
 		switch {
 		case ev.Key.Name == "":
 		case ev.Object != nil:
-			w.known.objects[ev.Key] = ev.Revision
+			w.known.remember(ev.Key, ev.Revision)
 			fresh = append(fresh, ev)
 		case has: // else the sink does not have it
-			delete(w.known.objects, ev.Key)
+			w.known.objects.Delete(ev.Key)
 			fresh = append(fresh, ev)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func New(cfg Config) *Watcher {
 		at:    map[api.Kind]api.Revision{},
 		known: picture{objects: cfg.Known.Objects, revision: cfg.Known.Revision, guid: cfg.Known.ClusterGUID, lost: cfg.Known.Lost}}
 	if w.known.objects == nil {
-		w.known.objects = map[api.Key]api.Revision{}
+		w.known.objects = &api.KeyMap[api.Revision]{}
 	}
 	w.cfg.Known = Known{}
 	return w
@@ -218,7 +219,7 @@ func (w *Watcher) resync(ctx context.Context, sink Sink) error {
 // firstLook is the pause before the second look at a held picture: short while
 // a new store is only being filled.
 func (w *Watcher) firstLook(v verdict) time.Duration {
-	if v.reasons[0] == NotReady && len(w.known.objects) == 0 {
+	if v.reasons[0] == NotReady && w.known.objects.Len() == 0 {
 		return backoffFirst
 	}
 	return heldFirst
@@ -228,14 +229,14 @@ func (w *Watcher) firstLook(v verdict) time.Duration {
 // known is of another history, in which equal revisions mean nothing.
 func (w *Watcher) difference(got *picture, events []api.Event, anew bool) []api.Event {
 	out := make([]api.Event, 0, 16)
-	for k := range w.known.objects {
-		if _, ok := got.objects[k]; !ok {
+	for k := range w.known.objects.All() {
+		if _, ok := got.objects.Get(k); !ok {
 			out = append(out, api.Event{Key: k, Revision: got.revision})
 		}
 	}
 	slices.SortFunc(out, func(a, b api.Event) int { return a.Key.Compare(b.Key) })
 	for _, ev := range events {
-		if rev, ok := w.known.objects[ev.Key]; anew || !ok || rev != ev.Revision || rev == 0 {
+		if rev, ok := w.known.objects.Get(ev.Key); anew || !ok || rev != ev.Revision || rev == 0 {
 			out = append(out, ev)
 		}
 	}
@@ -297,7 +298,7 @@ func (w *Watcher) list(ctx context.Context) (*picture, []api.Event, error) {
 		}
 	}
 	w.pinned = true
-	got := &picture{objects: make(map[api.Key]api.Revision, len(w.known.objects)), revision: slices.Max(at)}
+	got := &picture{objects: &api.KeyMap[api.Revision]{}, revision: slices.Max(at)}
 	var events []api.Event
 	for i, objects := range lists {
 		w.at[w.cfg.Kinds[i]] = at[i]
@@ -305,7 +306,7 @@ func (w *Watcher) list(ctx context.Context) (*picture, []api.Event, error) {
 			// Without a revision the object counts as changed each time.
 			rev, _ := strconv.ParseInt(o.Metadata().ResourceVersion, 10, 64)
 			events = append(events, api.Event{Key: o.Key(), Object: o, Revision: api.Revision(rev)})
-			got.objects[o.Key()] = api.Revision(rev)
+			got.remember(o.Key(), api.Revision(rev))
 			got.note(o)
 		}
 	}
@@ -321,6 +322,12 @@ func (w *Watcher) listError(ctx context.Context, kind api.Kind, err error) error
 		w.timeout = min(w.timeout*2, callTimeoutMax)
 	}
 	return fmt.Errorf("listing %s: %w", kind, err)
+}
+
+// remember notes an object. The key may be a part of something long.
+func (p *picture) remember(k api.Key, rev api.Revision) {
+	k.Namespace, k.Name = strings.Clone(k.Namespace), strings.Clone(k.Name)
+	p.objects.Set(k, rev)
 }
 
 // note takes from o what the guard wants to know.
@@ -363,7 +370,7 @@ func (w *Watcher) hold(v verdict) {
 	if !news {
 		return
 	}
-	if h.Reason == NotReady && len(w.known.objects) == 0 {
+	if h.Reason == NotReady && w.known.objects.Len() == 0 {
 		w.line(slog.LevelInfo, "Waiting for the datastore to be ready", "details", h.Details)
 		return
 	}

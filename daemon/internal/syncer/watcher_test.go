@@ -299,7 +299,7 @@ func TestReplay_IsFollowedByTheDifferenceOnly(t *testing.T) {
 		r := newRecorder()
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		all := len(known.Objects)
+		all := known.Objects.Len()
 		go func() {
 			w := New(Config{Store: f, Kinds: testKinds, Known: known})
 			done <- errors.Join(known.Replay(ctx, r), w.Run(ctx, r))

@@ -254,6 +254,7 @@ func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, b
 			changes = append(changes, c)
 		})
 		l.picture(changes, batch.Revision)
+		g.Pack()
 		if len(batch.Events) > 0 || reported.IsZero() {
 			due = true
 		}

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,25 +120,32 @@ func BenchmarkSnapshot(b *testing.B) {
 		writer := snapshot.NewWriter(cfg, known)
 		watcher := syncer.New(syncer.Config{Kinds: kinds, Known: known.Known})
 		buffer := syncer.NewBuffer()
-		if err := known.Known.Replay(ctx, buffer); err != nil {
-			b.Fatal(err)
-		}
-		known = snapshot.Loaded{}
-		batch, err := buffer.Next(ctx)
-		if err != nil {
-			b.Fatal(err)
-		}
-		step("replay")
 		g := calc.New(calc.Default("h"))
-		for _, ev := range batch.Events {
-			g.Note(ev)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := known.Known.Replay(ctx, buffer); err != nil {
+				b.Error(err)
+			}
+		})
+		for synced := false; !synced; {
+			batch, err := buffer.Next(ctx)
+			if err != nil {
+				b.Fatal(err)
+			}
+			for _, ev := range batch.Events {
+				g.Note(ev)
+			}
+			synced = batch.Synced
 		}
-		batch = syncer.Batch{}
-		step("note")
+		wg.Wait()
+		known = snapshot.Loaded{}
+		step("replay")
 		var changes []intent.Change
 		g.Flush(func(c intent.Change) { changes = append(changes, c) })
 		step("calc")
 		peak = max(peak, heapNow()-before)
+		g.Pack()
+		step("pack")
 		p := dataplane.NewCompilingPlanner(nowhere{})
 		p.Note(intent.Change{Key: intent.Key{Kind: intent.KindInterface, Name: "eth0"}, Value: &intent.Interface{Up: true}})
 		for _, c := range changes {

@@ -15,6 +15,7 @@ import (
 type Graph interface {
 	Note(api.Event)
 	Flush(func(intent.Change))
+	Pack()
 }
 
 // Route is an order in which to visit the states of a list, by their number;
@@ -101,6 +102,9 @@ func Walk(g Graph, l *List, route Route, m Manner, r *rand.Rand, want map[int]st
 	f := NewFacts()
 	flush := func() error {
 		g.Flush(f.Take)
+		if r.IntN(2) == 0 {
+			g.Pack()
+		}
 		return f.End()
 	}
 	now := map[api.Key]api.Object{}

@@ -205,7 +205,9 @@ func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 // begin takes what was noted for the next pass; false: no pass is needed.
 func (p *Part) begin() bool {
 	c := changeOf(p.now, p.noted)
-	clear(p.noted)
+	if clear(p.noted); len(c.objects) > 1024 {
+		p.noted = map[ruleset.ID]ruleset.Object{} // give the memory of a burst back
+	}
 	c.apply(p.now)
 	if !p.begun {
 		c.apply(p.then)
