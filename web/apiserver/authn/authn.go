@@ -84,7 +84,7 @@ func (a *Authenticator) bearer(ctx context.Context, values []string) (Identity, 
 	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return Identity{}, fmt.Errorf("Authorization: want one header, Bearer and the token: %w", ErrRefused)
 	}
-	if strings.HasPrefix(token, TokenPrefix) {
+	if strings.HasPrefix(token, api.TokenPrefix) {
 		return a.book.token(token, a.now())
 	}
 	if a.oidc == nil {

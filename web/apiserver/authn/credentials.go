@@ -3,43 +3,16 @@
 package authn
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
 )
-
-// TokenPrefix begins every token of this server, so that one that has got
-// loose can be found by it: TokenPrefix, the Credential's name, ".", and 32
-// random bytes in base64 (RFC 4648, 5).
-const TokenPrefix = "rst_"
-
-// secretBytes is how many random bytes a token has.
-const secretBytes = 32
-
-// NewToken makes a token for a Credential of that name, and what the
-// Credential keeps of it.
-func NewToken(name string) (token, hash string) {
-	secret := make([]byte, secretBytes)
-	_, _ = rand.Read(secret) // never fails; Go 1.24
-	text := base64.RawURLEncoding.EncodeToString(secret)
-	return TokenPrefix + name + "." + text, hashOf(text)
-}
-
-// hashOf is what is kept of a token's secret.
-func hashOf(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
 
 // credentialBook is what is known of the Credentials of the store.
 type credentialBook struct {
@@ -74,17 +47,14 @@ func (b *credentialBook) take(all map[api.Key]api.Object) {
 
 // token is who a token stands for.
 func (b *credentialBook) token(token string, now time.Time) (Identity, error) {
-	name, secret := "", ""
-	if i := strings.LastIndexByte(token, '.'); i > len(TokenPrefix) {
-		name, secret = token[len(TokenPrefix):i], token[i+1:]
-	}
+	name, secret, ok := api.SplitToken(token)
 	c, known := b.page.Load().tokens[name]
-	want := hashOf("") // compared with in any case: the time tells nothing
+	want := api.HashToken("") // compared with in any case: the time tells nothing
 	if known {
 		want = c.Spec.TokenHash
 	}
-	right := subtle.ConstantTimeCompare([]byte(hashOf(secret)), []byte(want)) == 1
-	if !known || !right || secret == "" {
+	right := subtle.ConstantTimeCompare([]byte(api.HashToken(secret)), []byte(want)) == 1
+	if !ok || !known || !right {
 		return Identity{}, fmt.Errorf("token: unknown or revoked: %w", ErrRefused)
 	}
 	return identity(c, MethodToken, now)

@@ -47,12 +47,16 @@ func names(kinds []api.Kind) []string {
 	return out
 }
 
-// viewed are all kinds and their status, but for credentials.
+// viewed are all kinds, and what is a part of them, but for credentials.
 func viewed() []string {
 	var out []string
 	for _, d := range api.Kinds() {
-		if d.Kind != api.KindCredential {
-			out = append(out, string(d.Kind), string(d.Kind)+"/status")
+		if d.Kind == api.KindCredential {
+			continue
+		}
+		out = append(out, string(d.Kind))
+		if api.HasStatus(d.Kind) {
+			out = append(out, string(d.Kind)+"/status")
 		}
 	}
 	return out
