@@ -137,6 +137,8 @@ stands.`,
 		a.doctorCommand(),
 		a.exposureCommand(),
 		a.storeCommand(),
+		a.tokenCommand(),
+		a.kubeconfigCommand(),
 		a.versionCommand(),
 		a.completionCommand(),
 	)

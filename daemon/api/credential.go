@@ -2,6 +2,12 @@
 
 package api
 
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
 // Credential lets somebody in at the REST API: by a token, or by a certificate
 // that the server has signed. While it is there and not expired it is good;
 // whoever deletes it revokes it within a second. Its spec cannot be changed.
@@ -55,3 +61,28 @@ func (c *Credential) Key() Key { return Key{Kind: KindCredential, Name: c.Name} 
 
 // Default changes nothing: who is let in is never filled in.
 func (c *Credential) Default() {}
+
+// TokenPrefix begins every token of a Credential, so that one that has got
+// loose can be found by it.
+const TokenPrefix = "rst_"
+
+// Token is the bearer token of the Credential of that name: TokenPrefix, the
+// name, a dot and the secret.
+func Token(name, secret string) string { return TokenPrefix + name + "." + secret }
+
+// SplitToken takes a bearer token apart; ok is false if it is none of a
+// Credential's.
+func SplitToken(token string) (name, secret string, ok bool) {
+	rest, ok := strings.CutPrefix(token, TokenPrefix)
+	i := strings.LastIndexByte(rest, '.')
+	if !ok || i < 1 || i == len(rest)-1 {
+		return "", "", false
+	}
+	return rest[:i], rest[i+1:], true
+}
+
+// HashToken is what CredentialSpec.TokenHash keeps of a secret.
+func HashToken(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

@@ -104,6 +104,16 @@ func HasTier(kind Kind) bool {
 	return false
 }
 
+// HasStatus reports whether the status of a kind is a part by itself in the
+// REST API, with rights of its own.
+func HasStatus(kind Kind) bool {
+	switch kind {
+	case KindTier, KindIPPool, KindNode, KindHostStatus, KindNamespace:
+		return true
+	}
+	return false
+}
+
 // Key names the role.
 func (r *Role) Key() Key { return Key{Kind: KindRole, Name: r.Name} }
 

@@ -68,8 +68,8 @@ func checkRoleRule(f *faults, path string, r *RoleRule) {
 				tiered, namespaced = true, true
 			case !known:
 				f.add(path, quoted(v), "there is no such kind", didYouMean(kind, kindNames()))
-			case isSub && sub != "status":
-				f.add(path, quoted(v), "the only part of a kind that can be named is its status", "write "+quoted(kind+"/status"))
+			case isSub && (sub != "status" || !HasStatus(d.Kind)):
+				f.add(path, quoted(v), "the only part of a kind that can be named is the status of one that has it by itself", "name one such as Tier/status")
 			default:
 				tiered, namespaced = tiered || HasTier(d.Kind), namespaced || d.Namespaced
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/selector"
 	"github.com/ripstop/ripstop/daemon/store"
+	"github.com/ripstop/ripstop/web/apiserver/authz"
 )
 
 // A policy whose selector has a slip in it is right by all rules and protects
@@ -37,7 +38,7 @@ type labelled struct {
 // refuses.
 func (s *Server) advise(ctx context.Context, r *request, o api.Object) {
 	spec := api.PolicySpecOf(o)
-	if spec == nil || r.attrs.Subresource != "" {
+	if spec == nil || r.attrs.Subresource != "" || !r.maySeeEndpoints() {
 		return
 	}
 	asked := selectorsOf(spec)
@@ -71,6 +72,17 @@ func (s *Server) advise(ctx context.Context, r *request, o api.Object) {
 			r.warn("%s: %s", a.path, text)
 		}
 	}
+}
+
+// maySeeEndpoints reports whether the writer may know the labels that the
+// advice is made of.
+func (r *request) maySeeEndpoints() bool {
+	for _, kind := range []api.Kind{api.KindHostEndpoint, api.KindWorkloadEndpoint, api.KindGlobalNetworkSet, api.KindNetworkSet} {
+		if !r.rules.Grant(authz.Query{Verb: "list", Kind: kind}).All() {
+			return false
+		}
+	}
+	return true
 }
 
 // placedSelector is a selector with its path in the policy.

@@ -26,13 +26,7 @@ func (k *kindInfo) verbs() []string {
 }
 
 // hasStatus reports whether the kind is served with a status subresource.
-func (k *kindInfo) hasStatus() bool {
-	switch k.Kind {
-	case api.KindTier, api.KindIPPool, api.KindNode, api.KindHostStatus, api.KindNamespace:
-		return true
-	}
-	return false
-}
+func (k *kindInfo) hasStatus() bool { return api.HasStatus(k.Kind) }
 
 // statusApart reports whether the status is written through the subresource
 // only. Hosts and what agents report are written whole by the programs that

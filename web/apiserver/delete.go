@@ -130,6 +130,9 @@ func (s *Server) deleteOnce(ctx context.Context, r *request, o deleteOptions, dr
 	if err != nil {
 		return "", err
 	}
+	if err := s.covers(r, old); err != nil {
+		return "", err
+	}
 	m := old.Metadata()
 	if p := o.Preconditions.UID; p != "" && p != m.UID {
 		return "", failure(http.StatusConflict, api.ReasonConflict, "%s: preconditions.uid is %s, the object's uid is %s", r.what(), p, m.UID)

@@ -222,6 +222,12 @@ func sample(t testing.TB, kind api.Kind) api.Object {
 	if err != nil || len(docs) != 1 {
 		t.Fatalf("%s: %d documents, %v", path, len(docs), err)
 	}
+	switch o := docs[0].Object.(type) {
+	case *api.RoleBinding:
+		o.Spec.Role = "viewer" // one that is there
+	case *api.Credential:
+		o.Spec.Expires = api.Time{Time: time.Now().Add(time.Hour).UTC().Truncate(time.Second)}
+	}
 	return docs[0].Object
 }
 

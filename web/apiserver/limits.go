@@ -123,9 +123,9 @@ func newLimiter(l Limits, now func() time.Time) *limiter {
 	return &limiter{limits: l, now: now, accounts: map[string]*account{}, failures: map[string]*strikes{}}
 }
 
-// isAdmin reports whether the limits of admins hold: on the Unix socket only,
+// isAdminOnSocket reports whether the limits of admins hold: on the Unix socket only,
 // since a certificate or token can be stolen and used from anywhere.
-func (id Identity) isAdminOnSocket() bool {
+func isAdminOnSocket(id Identity) bool {
 	return id.Via == "unix" && slices.Contains(id.Groups, GroupAdmins)
 }
 
@@ -136,11 +136,6 @@ func (l *limiter) admit(r *request) (done func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	if shownCredential(r.Request) {
-		if f := l.failures[origin]; f != nil && now.Before(f.until) {
-			return nil, tooMany(f.until.Sub(now), "%d failed logins came from %s within a minute: none is looked at for a while", l.limits.Logins, origin)
-		}
-	}
 	a := l.account(r.id, origin, now)
 	if res := a.bucket.ReserveN(now, 1); !res.OK() || res.DelayFrom(now) > 0 {
 		wait := res.DelayFrom(now)
@@ -148,7 +143,7 @@ func (l *limiter) admit(r *request) (done func(), err error) {
 		return nil, tooMany(wait, "%s makes more than %v requests a second", r.id, a.bucket.Limit())
 	}
 	watches := l.limits.Watches
-	if r.id.isAdminOnSocket() {
+	if isAdminOnSocket(r.id) {
 		watches = l.limits.AdminWatches
 	}
 	switch {
@@ -169,6 +164,21 @@ func (l *limiter) admit(r *request) (done func(), err error) {
 	}
 	count(1)
 	return func() { l.mu.Lock(); defer l.mu.Unlock(); count(-1) }, nil
+}
+
+// struck refuses to look at what somebody shows whose address has shown too
+// often what was not accepted.
+func (l *limiter) struck(r *request) error {
+	if !shownCredential(r.Request) {
+		return nil
+	}
+	origin := originOf(r.RemoteAddr)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f, now := l.failures[origin], l.now(); f != nil && now.Before(f.until) {
+		return tooMany(f.until.Sub(now), "%d failed logins came from %s within a minute: none is looked at for a while", l.limits.Logins, origin)
+	}
+	return nil
 }
 
 // account is that of an identity, or of the address of somebody unknown. It
@@ -196,7 +206,7 @@ func (l *limiter) account(id Identity, origin string, now time.Time) *account {
 		}
 	}
 	a = &account{bucket: rate.NewLimiter(rate.Limit(l.limits.Rate), l.limits.Burst)}
-	if id.isAdminOnSocket() {
+	if isAdminOnSocket(id) {
 		a.bucket = rate.NewLimiter(rate.Limit(l.limits.AdminRate), l.limits.AdminBurst)
 	}
 	l.accounts[name] = a

@@ -129,9 +129,8 @@ func TestLimiter_FailedLoginsLockTheAddressForAWhile(t *testing.T) {
 	const there = "192.0.2.1:1"
 	guess := func() error {
 		r := asking(Identity{Via: "tcp"}, there, false, "Authorization", "Bearer guess")
-		done, err := l.admit(r)
+		err := l.struck(r)
 		if err == nil {
-			done()
 			l.refused(r)
 		}
 		return err
@@ -150,7 +149,7 @@ func TestLimiter_FailedLoginsLockTheAddressForAWhile(t *testing.T) {
 	}{
 		{"without a credential", there, nil}, {"from elsewhere", "192.0.2.2:1", []string{"Authorization", "Bearer right"}},
 	} {
-		if _, err := l.admit(asking(Identity{Via: "tcp"}, c.remote, false, c.headers...)); err != nil {
+		if err := l.struck(asking(Identity{Via: "tcp"}, c.remote, false, c.headers...)); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

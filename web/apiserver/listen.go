@@ -3,10 +3,12 @@
 package apiserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -16,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/web/apiserver/authn"
 )
 
 // DefaultAdminGroup is the Unix group whose members may use the socket.
@@ -48,25 +52,17 @@ func Listen(path string) (net.Listener, error) {
 	return &socket{Listener: l, path: path, lock: lock}, nil
 }
 
-// ListenLoopback opens a TCP listener, which must be on a loopback address
-// given as a number ("127.0.0.1:8080", "[::1]:8080") or as localhost.
-func ListenLoopback(addr string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen %q: want host:port: %w", addr, err)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("listen %q: not a loopback address: use 127.0.0.1, ::1 or localhost; the API has no other protection on TCP", addr)
+// ListenTLS opens a TCP listener at an address given as a number, such as
+// 10.0.0.1:8443 or [::]:8443, with the certificates of a PKI.
+func ListenTLS(addr string, pki *authn.PKI) (net.Listener, error) {
+	if _, err := netip.ParseAddrPort(addr); err != nil {
+		return nil, fmt.Errorf("listen %q: want ADDRESS:PORT, with the address as a number: %w", addr, err)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
-		l.Close()
-		return nil, fmt.Errorf("listen %q: resolves to %v, which is not a loopback address", addr, l.Addr())
-	}
-	return l, nil
+	return tls.NewListener(l, pki.TLS()), nil
 }
 
 // socket is a Unix listener that cleans up after itself.

@@ -3,17 +3,13 @@
 package apiserver
 
 import (
-	"context"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestListen_ModesAndCleanUp(t *testing.T) {
@@ -112,83 +108,5 @@ func TestListen_WhatIsInTheWay(t *testing.T) {
 	}
 	if _, err := Listen(filepath.Join(open, "api.sock")); err == nil || !strings.Contains(err.Error(), "writable by everybody") {
 		t.Errorf("in a directory open to everybody: %v", err)
-	}
-}
-
-func TestListenLoopback_OnlyLoopback(t *testing.T) {
-	for _, addr := range []string{"0.0.0.0:0", "[::]:0", ":0", "192.0.2.1:0", "example.org:80", "127.0.0.1", ""} {
-		if l, err := ListenLoopback(addr); err == nil {
-			l.Close()
-			t.Errorf("ListenLoopback(%q): no error, listens on %v", addr, l.Addr())
-		}
-	}
-	l, err := ListenLoopback("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-}
-
-func TestPeer_IsWhoTheKernelSays(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	s, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	id := peerIdentity(s, -1)
-	if !id.Known() || id.Via != "unix" || !slices.Contains(id.Groups, GroupAdmins) {
-		t.Errorf("own process: %+v, want a known admin", id)
-	}
-	raw, err := s.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var groups []uint32
-	if err := raw.Control(func(fd uintptr) { groups = peerGroups(int(fd)) }); err != nil {
-		t.Fatal(err)
-	}
-	want, err := os.Getgroups()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(groups) != len(want) {
-		t.Errorf("groups %v, want %v", groups, want)
-	}
-}
-
-func TestIsAdmin(t *testing.T) {
-	for _, c := range []struct {
-		name     string
-		uid, gid uint32
-		groups   []uint32
-		euid     int
-		admins   int
-		want     bool
-	}{
-		{"root", 0, 0, nil, 500, -1, true},
-		{"the server's user", 500, 1, nil, 500, -1, true},
-		{"a stranger", 501, 1, nil, 500, 900, false},
-		{"a stranger where the group is missing", 501, 1, []uint32{4294967295}, 500, -1, false},
-		{"primary group", 501, 900, nil, 500, 900, true},
-		{"supplementary group", 501, 1, []uint32{4, 900}, 500, 900, true},
-		{"other groups", 501, 1, []uint32{4, 901}, 500, 900, false},
-	} {
-		if got := isAdmin(&unix.Ucred{Uid: c.uid, Gid: c.gid}, c.groups, c.euid, c.admins); got != c.want {
-			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
-		}
-	}
-	if err := AdminsOnly(context.Background(), Identity{User: "x", Groups: []string{GroupAuthenticated}}, Attributes{}); err == nil {
-		t.Error("AdminsOnly lets a stranger in")
 	}
 }

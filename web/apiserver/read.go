@@ -12,6 +12,7 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/store"
+	"github.com/ripstop/ripstop/web/apiserver/authz"
 )
 
 // listPage is how many objects are read from the store at a time when a list
@@ -28,6 +29,9 @@ func (s *Server) get(r *request) response {
 	defer cancel()
 	o, err := s.read(ctx, r.key(), v.stored)
 	if err != nil {
+		return s.failed(r, err)
+	}
+	if err := s.covers(r, o); err != nil {
 		return s.failed(r, err)
 	}
 	if u, bad := o.(*api.Unreadable); bad && !v.stored {
@@ -133,10 +137,13 @@ type filter struct {
 	namespace string
 	labels    labelSelector
 	fields    fieldSelector
+	// grant is what may be seen; all tells whether that is everything.
+	grant authz.Grant
+	all   bool
 }
 
 func newFilter(r *request) (filter, error) {
-	f := filter{namespace: r.attrs.Namespace}
+	f := filter{namespace: r.attrs.Namespace, grant: r.grant, all: r.grant.All()}
 	var err error
 	if f.labels, err = parseLabelSelector(r.query.Get("labelSelector")); err != nil {
 		return f, failure(http.StatusBadRequest, api.ReasonBadRequest, "labelSelector: %v", err)
@@ -154,11 +161,14 @@ func (f filter) keeps(o api.Object) bool {
 	}
 	k := o.Key()
 	return (f.namespace == "" || k.Namespace == f.namespace) &&
-		f.fields.Matches(k.Namespace, k.Name) && f.labels.Matches(o.Metadata().Labels)
+		f.fields.Matches(k.Namespace, k.Name) && f.labels.Matches(o.Metadata().Labels) && f.maySee(o)
 }
 
+// maySee reports whether the client has the right to o.
+func (f filter) maySee(o api.Object) bool { return f.all || f.grant.Covers(o) }
+
 // everything reports whether nothing is filtered but by namespace.
-func (f filter) everything() bool { return len(f.labels) == 0 && len(f.fields) == 0 }
+func (f filter) everything() bool { return len(f.labels) == 0 && len(f.fields) == 0 && f.all }
 
 // listQuery is the part of a list's parameters that says where to read.
 type listQuery struct {

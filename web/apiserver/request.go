@@ -20,14 +20,21 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/web/apiserver/authz"
 )
 
 // request is one request, taken apart and checked.
 type request struct {
 	*http.Request
-	id    Identity
-	query url.Values
-	attrs Attributes
+	// peer is who is at the other end of the connection, id who makes the
+	// request.
+	peer, id Identity
+	query    url.Values
+	attrs    Attributes
+	// rules are all rights of id, grant what of the request they allow; only
+	// for routes with access asked.
+	rules authz.Rules
+	grant authz.Grant
 	// desc is the kind that the path names; only for routes with access
 	// asked, after resolve.
 	desc  *kindInfo
@@ -44,8 +51,11 @@ func (r *request) key() api.Key {
 // newRequest unescapes and checks path and query. The request it returns is
 // never nil.
 func (s *Server) newRequest(hr *http.Request, rt route) (*request, error) {
-	r := &request{Request: hr, id: IdentityOf(hr.Context())}
+	r := &request{Request: hr, peer: IdentityOf(hr.Context()), id: IdentityOf(hr.Context())}
 	r.attrs = Attributes{Verb: rt.verb, Path: hr.URL.Path}
+	if rt.verb == "" {
+		r.attrs.Verb = strings.ToLower(hr.Method)
+	}
 	var err error
 	if r.query, err = url.ParseQuery(hr.URL.RawQuery); err != nil {
 		return r, failure(http.StatusBadRequest, api.ReasonBadRequest, "query: %v", err)
@@ -102,6 +112,23 @@ func (r *request) dryRun() (bool, error) {
 	return r.query.Has("dryRun"), nil
 }
 
+// authenticate finds out who makes the request. What is wrong with what he
+// shows is told to him, and not looked at again for a while if it happens
+// often.
+func (s *Server) authenticate(r *request) error {
+	if err := s.limiter.struck(r); err != nil {
+		return err
+	}
+	id, err := s.cfg.Authn.Identify(r.Request, r.peer)
+	r.id = id
+	r.Request = r.Request.WithContext(context.WithValue(r.Request.Context(), identityKey{}, id))
+	if err != nil {
+		s.log.Warn("Credentials refused", "request_id", requestIDOf(r.Context()), "from", r.RemoteAddr, "path", r.URL.Path, "err", err)
+		return unauthorized(err)
+	}
+	return nil
+}
+
 // identify refuses whom the server does not know, before it says anything
 // else about the request.
 func (s *Server) identify(r *request, rt route) error {
@@ -110,7 +137,7 @@ func (s *Server) identify(r *request, rt route) error {
 	}
 	if !r.id.Known() {
 		return failure(http.StatusUnauthorized, api.ReasonUnauthorized,
-			"the server does not know who you are: on TCP nobody is known by address alone; use the Unix socket as root or as a member of group %s", s.cfg.AdminGroup)
+			"the server does not know who you are: show a client certificate or a token (ripstop kubeconfig makes them), or use the Unix socket as root or as a member of group %s", s.cfg.AdminGroup)
 	}
 	for name := range r.Header {
 		if strings.HasPrefix(name, "Impersonate-") {
@@ -118,33 +145,6 @@ func (s *Server) identify(r *request, rt route) error {
 		}
 	}
 	return nil
-}
-
-// admit asks whether the identity may take the route.
-func (s *Server) admit(r *request, rt route) error {
-	switch rt.access {
-	case anybody:
-		return nil
-	case known:
-		// Outside of resources Authorise is asked with the path alone.
-		r.attrs.Verb = strings.ToLower(r.Method)
-		return s.authorise(r)
-	case asked:
-		return s.authorise(r)
-	case nobody:
-		return failure(http.StatusForbidden, api.ReasonForbidden, "%s %s: nobody may do this", r.Method, r.URL.Path)
-	default:
-		panic(fmt.Sprintf("apiserver: access %d of route %s", rt.access, rt.path))
-	}
-}
-
-func (s *Server) authorise(r *request) error {
-	err := s.cfg.Authorise(r.Context(), r.id, r.attrs)
-	if err == nil {
-		return nil
-	}
-	s.log.Warn("Request refused", "request_id", requestIDOf(r.Context()), "user", r.id.String(), "verb", r.attrs.Verb, "path", r.attrs.Path, "err", err)
-	return failure(http.StatusForbidden, api.ReasonForbidden, "%s may not %s %s: %v", r.id, r.attrs.Verb, r.attrs.Path, err)
 }
 
 // resolve finds the kind that the path names.
@@ -232,10 +232,10 @@ func fits(r *request, obj api.Object) error {
 // who calls by what name, and the net that catches a panic.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
-		id := newRequestID()
-		hr = hr.WithContext(context.WithValue(hr.Context(), requestIDKey{}, id))
-		w.Header().Set("Audit-Id", id)
-		w.Header().Set("X-Request-Id", id)
+		requestID := newRequestID()
+		hr = hr.WithContext(context.WithValue(hr.Context(), requestIDKey{}, requestID))
+		w.Header().Set("Audit-Id", requestID)
+		w.Header().Set("X-Request-Id", requestID)
 		r := &request{Request: hr, id: IdentityOf(hr.Context())}
 		defer func() {
 			p := recover()
@@ -245,7 +245,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			if p == http.ErrAbortHandler {
 				panic(p) // net/http cuts the connection
 			}
-			s.log.Error("Panic in a request", "request_id", id, "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.Error("Panic in a request", "request_id", requestID, "method", hr.Method, "path", hr.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			s.answer(w, r, s.failed(r, failure(http.StatusInternalServerError, api.ReasonInternalError,
 				"the server has a fault and gave this request up; its log has the details")))
 		}()
@@ -284,7 +284,7 @@ func (s *Server) checkCaller(hr *http.Request, id Identity) error {
 		host = h
 	}
 	host = strings.Trim(host, "[]")
-	if !slices.Contains(s.cfg.Hosts, strings.ToLower(host)) {
+	if !slices.Contains(s.cfg.Hosts, strings.ToLower(host)) && (s.cfg.PKI == nil || !s.cfg.PKI.Serves(host)) {
 		return failure(http.StatusForbidden, api.ReasonForbidden, "host %q: the server is not called by this name", hr.Host)
 	}
 	if o := hr.Header.Get("Origin"); o != "" {

@@ -18,8 +18,8 @@ const (
 	anybody
 	// known identities.
 	known
-	// asked: whom Authorise lets, with the route's verb on the resource that
-	// the path names.
+	// asked: who has a right to the route's verb on the resource that the
+	// path names.
 	asked
 )
 
@@ -28,8 +28,8 @@ type route struct {
 	method string
 	path   string
 	access access
-	// verb is what Authorise is asked about; a list with watch=true is asked
-	// as watch.
+	// verb is what the right is to; a list with watch=true is a watch. Empty
+	// is the method.
 	verb   string
 	handle func(*Server, *request) response
 }
@@ -51,6 +51,10 @@ var routes = []route{
 	{"GET", "/apis", known, "", (*Server).getGroups},
 	{"GET", "/apis/{group}", known, "", (*Server).getGroup},
 	{"GET", "/apis/{group}/{version}", known, "", (*Server).getResources},
+
+	{"POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", known, "create", (*Server).reviewAccess},
+	{"POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", known, "create", (*Server).reviewRules},
+	{"POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", known, "create", (*Server).reviewSelf},
 
 	{"GET", "/api/{version}/{plural}", asked, "list", (*Server).listOrWatch},
 	{"POST", "/api/{version}/{plural}", asked, "create", (*Server).create},
@@ -95,19 +99,23 @@ func (s *Server) newRouter() *mux.Router {
 	for _, rt := range routes {
 		m.Handle(rt.path, s.enter(rt)).Methods(rt.method)
 	}
-	m.NotFoundHandler = s.enter(route{access: known, handle: (*Server).noSuchPath})
-	m.MethodNotAllowedHandler = s.enter(route{access: known, handle: (*Server).noSuchMethod})
+	m.NotFoundHandler = s.enter(route{access: asked, handle: (*Server).noSuchPath})
+	m.MethodNotAllowedHandler = s.enter(route{access: asked, handle: (*Server).noSuchMethod})
 	return m
 }
 
-// enter is the one way into a handler: how much, who, may they, do it, answer.
+// enter is the one way into a handler: who, how much, may they, do it, answer.
 func (s *Server) enter(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		began := s.cfg.Now()
 		r, perr := s.newRequest(hr, rt)
-		done, err := s.limiter.admit(r)
-		if err == nil {
+		err := s.authenticate(r)
+		if done, full := s.limiter.admit(r); full != nil {
+			err = full
+		} else {
 			defer done()
+		}
+		if err == nil {
 			err = s.identify(r, rt)
 		}
 		if err == nil {
@@ -116,7 +124,7 @@ func (s *Server) enter(rt route) http.Handler {
 		if err == nil {
 			err = s.admit(r, rt)
 		}
-		if err == nil && rt.access == asked {
+		if err == nil && rt.access == asked && rt.verb != "" {
 			err = s.resolve(r)
 		}
 		var resp response
@@ -127,6 +135,7 @@ func (s *Server) enter(rt route) http.Handler {
 		}
 		if resp.code == http.StatusUnauthorized {
 			s.limiter.refused(r)
+			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
 		s.answer(w, r, resp)
 		s.log.Debug("Request done", "request_id", requestIDOf(r.Context()), "user", r.id.String(), "method", r.Method,

@@ -3,8 +3,8 @@
 // Package apiserver is Ripstop's REST admin API: every kind of package api in
 // Kubernetes' URL and JSON shapes, on gorilla/mux, in front of a store.Store.
 //
-//	socket, TCP ─► limits ─► route table ─► Authorise ─► handler ─► store
-//	                                            watch ◄─ feed (one per kind)
+//	socket, TLS ─► limits ─► authn ─► route table ─► authz ─► handler ─► store
+//	                                                        watch ◄─ feed (one per kind)
 //
 // It decodes strictly, defaults, validates and checks before it writes, and
 // answers every error with a Status that says what, where and why. It is not
@@ -25,6 +25,8 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/store"
+	"github.com/ripstop/ripstop/web/apiserver/authn"
+	"github.com/ripstop/ripstop/web/apiserver/authz"
 )
 
 // Config is what a Server needs. Store is required; the rest has defaults.
@@ -34,13 +36,22 @@ type Config struct {
 	Log *slog.Logger
 	// Version is Ripstop's version as /version tells it; default api.Version.
 	Version string
-	// Authorise decides who may do what; an error refuses. Default AdminsOnly.
-	Authorise func(context.Context, Identity, Attributes) error
+	// Authn says who somebody is, Rights what he may do. Whoever gives them
+	// runs them. By default they know the peers of sockets and the groups
+	// with built-in rights.
+	Authn  *authn.Authenticator
+	Rights *authz.Rights
+	// PKI holds the server's certificates and signs those of clients; nil if
+	// the server is on its socket alone.
+	PKI *authn.PKI
+	// Address is the URL that new clients are told; empty without PKI.
+	Address string
 	// AdminGroup is the Unix group whose members are admins on the socket;
 	// default DefaultAdminGroup.
 	AdminGroup string
 	// Hosts are the names by which TCP clients may call the server, without
-	// port; default localhost, 127.0.0.1 and ::1.
+	// port, besides those of its certificate; default localhost, 127.0.0.1
+	// and ::1.
 	Hosts []string
 	// Now is the clock; default time.Now.
 	Now func() time.Time
@@ -61,6 +72,7 @@ type Server struct {
 	cfg      Config
 	log      *slog.Logger
 	router   *mux.Router
+	routes   []route
 	adminGID int
 	started  time.Time
 	catalog  catalog
@@ -85,9 +97,6 @@ func New(cfg Config) *Server {
 	if cfg.Version == "" {
 		cfg.Version = api.Version
 	}
-	if cfg.Authorise == nil {
-		cfg.Authorise = AdminsOnly
-	}
 	if cfg.AdminGroup == "" {
 		cfg.AdminGroup = DefaultAdminGroup
 	}
@@ -96,6 +105,12 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Authn == nil {
+		cfg.Authn = authn.New(nil, cfg.Now)
+	}
+	if cfg.Rights == nil {
+		cfg.Rights = authz.New()
 	}
 	if cfg.WatchWindow == 0 {
 		cfg.WatchWindow = 1024
@@ -113,6 +128,7 @@ func New(cfg Config) *Server {
 		adminGID: adminGID(cfg.AdminGroup),
 		started:  cfg.Now(),
 		catalog:  newCatalog(),
+		routes:   routes,
 		draining: make(chan struct{}),
 		limiter:  newLimiter(cfg.Limits, cfg.Now),
 	}
@@ -141,7 +157,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, identityKey{}, peerIdentity(c, s.adminGID))
+			return context.WithValue(ctx, identityKey{}, authn.Peer(c, s.adminGID))
 		},
 	}
 	var wg sync.WaitGroup
@@ -179,15 +195,3 @@ func (s *Server) Close() {
 // Handler is the whole API for use with another HTTP server. Requests that
 // come in another way than through Serve are anonymous. Close it at the end.
 func (s *Server) Handler() http.Handler { return s.guard(s.router) }
-
-// identityKey is under which Serve puts the Identity of a connection.
-type identityKey struct{}
-
-// IdentityOf is who makes a request, from the request's context. Handlers have
-// it as request.id.
-func IdentityOf(ctx context.Context) Identity {
-	if id, ok := ctx.Value(identityKey{}).(Identity); ok {
-		return id
-	}
-	return Identity{Via: "tcp"}
-}

@@ -44,6 +44,12 @@ func (r *request) part(old, o api.Object) api.Object {
 		if r.desc.statusApart() {
 			withStatusOf(o, old)
 		}
+		if c, is := o.(*api.Credential); is { // the server's own
+			c.Status = api.CredentialStatus{}
+			if was, is := old.(*api.Credential); is {
+				c.Status = was.Status
+			}
+		}
 		return o
 	}
 	whole := api.Clone(old)

@@ -134,15 +134,21 @@ func (wt *watcher) run(ctx context.Context, w http.ResponseWriter) {
 	if err := wt.begin(); err != nil {
 		return
 	}
-	tick := time.NewTicker(bookmarkTime)
+	tick := time.NewTicker(recheckTime)
 	defer tick.Stop()
+	told := time.Now()
 	for {
 		c, err := wt.sub.next(ctx, tick.C, wt.server.draining)
 		switch {
 		case err == nil:
 			err = wt.take(c)
 		case errors.Is(err, errTick):
-			err = wt.bookmark(false)
+			if err = wt.server.still(wt.request); err != nil {
+				_ = wt.writeError(wt.server.status(wt.request, err))
+			} else if time.Since(told) >= bookmarkTime {
+				told = time.Now()
+				err = wt.bookmark(false)
+			}
 		case errors.Is(err, store.ErrCompacted):
 			_ = wt.writeError(wt.server.status(wt.request, err))
 		case errors.Is(err, context.DeadlineExceeded) && wt.query.bookmarks:
@@ -193,7 +199,12 @@ func (wt *watcher) take(c *change) error {
 	wt.sent = c.revision
 	if typ == "DELETED" && c.object != nil {
 		// It no longer is what the client asked for; it is still there.
-		return wt.write(typ, c.object, c)
+		if wt.filter.maySee(c.object) {
+			return wt.write(typ, c.object, c)
+		}
+		last := api.Clone(c.prev) // what it has become is not for the client
+		last.Metadata().ResourceVersion = revisionText(c.revision)
+		return wt.write(typ, last, nil)
 	}
 	return wt.write(typ, c.shown(), c)
 }

@@ -88,8 +88,14 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 		}
 	}
 	o.Default()
+	if err := s.coversNew(r, o); err != nil {
+		return nil, err
+	}
 	if err := o.Validate(); err != nil {
 		return nil, invalidObject(r, o, err)
+	}
+	if err := s.checkGiving(ctx, r, nil, o); err != nil {
+		return nil, err
 	}
 	unlock, err := s.checkCreate(ctx, r, o)
 	if err != nil {
@@ -108,6 +114,11 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 		return store.Stamp(o, nil, s.cfg.Now()), nil
 	}
 	o = store.Stamp(o, nil, s.cfg.Now())
+	if c, is := o.(*api.Credential); is {
+		if err := s.issue(r, c); err != nil {
+			return nil, err
+		}
+	}
 	rev, err := s.cfg.Store.Put(ctx, o, store.Absent())
 	if err != nil {
 		return nil, err
@@ -194,6 +205,9 @@ func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry boo
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := s.covers(r, old); err != nil {
+		return nil, 0, err
+	}
 	om := old.Metadata()
 	if c.want != "" && c.want != om.ResourceVersion {
 		return nil, 0, failure(http.StatusConflict, api.ReasonConflict,
@@ -220,8 +234,14 @@ func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry boo
 		}
 	}
 	o.Default()
+	if err := s.covers(r, o); err != nil {
+		return nil, 0, err
+	}
 	if err := o.Validate(); err != nil {
 		return nil, 0, invalidObject(r, o, err)
+	}
+	if err := s.checkGiving(ctx, r, old, o); err != nil {
+		return nil, 0, err
 	}
 	unlock, err := s.checkUpdate(ctx, r, old, o)
 	if err != nil {

@@ -55,6 +55,10 @@ var floors = map[string]int{
 	"daemon/internal/dataplane/sysctl":    3,
 	"daemon/internal/dataplane/conntrack": 3,
 
+	"web/apiserver/authn":  3,
+	"web/apiserver/authz":  3,
+	"web/apiserver/follow": 3,
+
 	"daemon/internal/status": 4,
 	"daemon/internal/config": 4,
 	"web/apiserver":          4,
@@ -77,6 +81,8 @@ var neighbours = map[string][]string{
 	"daemon/internal/doctor":              {"daemon/policy"},
 	"daemon/internal/dataplane":           {"daemon/internal/dataplane/classify"},
 	"daemon/internal/assembly":            {"daemon/internal/assembly/agent", "daemon/internal/assembly/server"},
+	"web/apiserver/authn":                 {"web/apiserver/follow"},
+	"web/apiserver/authz":                 {"web/apiserver/authn", "web/apiserver/follow"},
 	"cli/ripstop":                         {"cli/command"},
 	"daemon/internal/store/etcd/embedded": {"daemon/internal/store/etcd"},
 	"daemon/internal/reconcile":           {"daemon/internal/host"},
@@ -110,6 +116,7 @@ var soleImporters = map[string][]string{
 	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/dataplane/route", "daemon/internal/dataplane/neigh", "daemon/internal/dataplane/conntrack", "daemon/internal/doctor/survey", "daemon/internal/dataplane/iptables"},
 	"github.com/coreos/go-iptables":     {"daemon/internal/dataplane/iptables"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
+	"github.com/go-jose/go-jose":        {"web/apiserver/authn"},
 	"k8s.io/apimachinery":               {"web/apiserver"},
 	"k8s.io/kube-openapi":               {"web/apiserver"},
 	"k8s.io/client-go":                  {"daemon/internal/kdd"},

@@ -57,6 +57,16 @@ type Etcd struct {
 	Username, PasswordFile string
 }
 
+// OIDC says which tokens of an OpenID Connect issuer the API accepts.
+type OIDC struct {
+	// Issuer is empty if none are.
+	Issuer, Audience string
+	// JWKSFile, or JWKSURL and CAFile, say where the issuer's keys are; all
+	// empty: where the issuer says.
+	JWKSFile, JWKSURL, CAFile  string
+	UsernameClaim, GroupsClaim string
+}
+
 // Log says what is logged and how.
 type Log struct {
 	Level slog.Level
@@ -94,6 +104,9 @@ type ServerConfig struct {
 	RunDir   string
 	// Listen is empty if the API is to be served at its socket alone.
 	Listen string
+	// TLSNames are more names and addresses by which clients call the server.
+	TLSNames []string
+	OIDC     OIDC
 	// QuotaBytes bounds the built-in datastore.
 	QuotaBytes int64
 	Log        Log
@@ -164,12 +177,33 @@ func LoadServer(flags *pflag.FlagSet, environ []string) (ServerConfig, error) {
 		StateDir: v.text("state-dir"),
 		RunDir:   v.text("run-dir"),
 		Listen:   v.text("listen"),
+		TLSNames: splitList(v.text("tls-names")),
+		OIDC: OIDC{
+			Issuer: v.text("oidc-issuer"), Audience: v.text("oidc-audience"),
+			JWKSFile: v.text("oidc-jwks-file"), JWKSURL: v.text("oidc-jwks-url"), CAFile: v.text("oidc-ca-file"),
+			UsernameClaim: v.text("oidc-username-claim"), GroupsClaim: v.text("oidc-groups-claim"),
+		},
 		Log:      v.log(),
 		File:     v.file,
 		settings: v.settings,
 	}
 	c.QuotaBytes, _ = parseBytes(v.text("quota")) // checked by load
-	return c, errors.Join(err, c.Etcd.check())
+	return c, errors.Join(err, c.Etcd.check(), c.OIDC.check())
+}
+
+// check reports settings that do not go together.
+func (o OIDC) check() error {
+	var faults []error
+	if (o.Issuer == "") != (o.Audience == "") {
+		faults = append(faults, errors.New("oidc-issuer and oidc-audience go together: set both or none"))
+	}
+	if o.Issuer == "" && (o.JWKSFile != "" || o.JWKSURL != "" || o.CAFile != "") {
+		faults = append(faults, errors.New("oidc-jwks-file, oidc-jwks-url or oidc-ca-file is set, but oidc-issuer is empty: set oidc-issuer too"))
+	}
+	if o.JWKSFile != "" && (o.JWKSURL != "" || o.CAFile != "") {
+		faults = append(faults, errors.New("oidc-jwks-file: the keys come from a file, so oidc-jwks-url and oidc-ca-file have no effect: remove them"))
+	}
+	return errors.Join(faults...)
 }
 
 // Effective lists the settings in force with where each is from.

@@ -91,7 +91,15 @@ func ServerKeys() []Key {
 		{Name: "config", Default: "/etc/ripstop/ripstop-server.yaml", Type: "path", Help: "The configuration file. It may be missing unless it is named.", FlagOnly: true, check: checkPath},
 		{Name: "state-dir", Default: "/var/lib/ripstop", Type: "path", Help: "Directory of what must survive a reboot.", check: checkPath},
 		{Name: "run-dir", Default: "/run/ripstop", Type: "path", Help: "Directory of sockets; the API is at api.sock in it.", check: checkRunDir},
-		{Name: "listen", Type: "address", Help: "Loopback address and port at which the API is served besides its socket. Empty: the socket alone.", check: checkLoopback},
+		{Name: "listen", Type: "address", Help: "Address and port at which the API is served with TLS besides its socket, such as 10.0.0.1:8443, or 0.0.0.0:8443 or [::]:8443 for all addresses. Empty: the socket alone.", check: checkAddress},
+		{Name: "tls-names", Type: "list", Help: "Names and addresses by which clients call the server, besides the address it listens at and the host's name; the first is the one that new clients are told.", check: checkNames},
+		{Name: "oidc-issuer", Type: "string", Help: "URL of an OpenID Connect issuer whose tokens are accepted, as it stands in their iss. Empty: none are."},
+		{Name: "oidc-audience", Type: "string", Help: "What must be in the aud of the issuer's tokens; needs oidc-issuer."},
+		{Name: "oidc-jwks-file", Type: "path", Help: "File with the issuer's keys (JWK set), read anew when it changes.", check: checkPath},
+		{Name: "oidc-jwks-url", Type: "string", Help: "URL of the issuer's keys. Empty, and no file: where the issuer says."},
+		{Name: "oidc-ca-file", Type: "path", Help: "Certificates (PEM) that the issuer's own must be signed by. Empty: the system's.", check: checkPath},
+		{Name: "oidc-username-claim", Default: "sub", Type: "string", Help: "Claim of a token that names the user, who is known as oidc: and this name."},
+		{Name: "oidc-groups-claim", Default: "groups", Type: "string", Help: "Claim of a token that lists the user's groups, which are known as oidc: and their names."},
 		{Name: "quota", Default: "2GiB", Type: "bytes", Help: "The most that the built-in datastore may hold on disk: a number with KiB, MiB or GiB.", check: checkBytes},
 	}
 	keys = append(keys, etcdKeys("Empty: Ripstop runs its own.")...)
@@ -181,6 +189,26 @@ func checkLoopback(v string) error {
 	}
 	if !a.Addr().IsLoopback() {
 		return fmt.Errorf("%q is not on loopback, and whoever can reach it could read it: use 127.0.0.1 or [::1]", v)
+	}
+	return nil
+}
+
+func checkAddress(v string) error {
+	if a, err := netip.ParseAddrPort(v); v != "" && (err != nil || a.Port() == 0) {
+		return fmt.Errorf("%q is no address with a port: write it like 10.0.0.1:8443 or [::]:8443", v)
+	}
+	return nil
+}
+
+// checkNames checks what is to be in a certificate.
+func checkNames(v string) error {
+	for _, n := range splitList(v) {
+		if _, err := netip.ParseAddr(n); err == nil {
+			continue
+		}
+		if len(n) > 253 || n != strings.ToLower(n) || strings.Trim(n, "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" || strings.Trim(n, "-.") != n {
+			return fmt.Errorf("%q is neither a DNS name in lower case nor an address", n)
+		}
 	}
 	return nil
 }

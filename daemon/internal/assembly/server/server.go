@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package server builds ripstop-server out of its parts: the REST API on a
-// unix socket, in front of etcd, which it runs as a child process of its own
+// unix socket, and with TLS on TCP if it is told to, in front of etcd, which it runs as a child process of its own
 // unless it is told of another. It is used by cmd/ripstop-server only.
 package server
 
@@ -28,6 +28,8 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd/embedded"
 	"github.com/ripstop/ripstop/daemon/store"
 	"github.com/ripstop/ripstop/web/apiserver"
+	"github.com/ripstop/ripstop/web/apiserver/authn"
+	"github.com/ripstop/ripstop/web/apiserver/authz"
 )
 
 // Names inside of the run and state directories.
@@ -37,8 +39,9 @@ const (
 	etcdDir    = "etcd"
 )
 
-const usage = `ripstop-server serves Ripstop's REST API on a unix socket and keeps the
-resources in etcd: in one of its own, run beside it, or in an external one.
+const usage = `ripstop-server serves Ripstop's REST API on a unix socket, and on TCP with TLS
+if --listen is given, and keeps the resources in etcd: in one of its own, run
+beside it, or in an external one.
 
 Usage:
   ripstop-server [flags]
@@ -90,14 +93,24 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 	}
 	defer listener.Close()
 	listeners := []net.Listener{listener}
+	served := apiserver.Config{Log: log.With("part", "api"), Rights: authz.New()}
 	if cfg.Listen != "" {
-		l, err := apiserver.ListenLoopback(cfg.Listen)
+		if served.PKI, served.Address, err = openPKI(cfg, log.With("part", "pki")); err != nil {
+			return err
+		}
+		l, err := apiserver.ListenTLS(cfg.Listen, served.PKI)
 		if err != nil {
 			return err
 		}
 		defer l.Close()
 		listeners = append(listeners, l)
 	}
+
+	oidc, err := openOIDC(cfg.OIDC, log.With("part", "oidc"))
+	if err != nil {
+		return err
+	}
+	served.Authn = authn.New(oidc, nil)
 
 	etcdConfig := etcd.Config{
 		Endpoints: cfg.Etcd.Endpoints, CAFile: cfg.Etcd.CAFile, CertFile: cfg.Etcd.CertFile, KeyFile: cfg.Etcd.KeyFile,
@@ -128,10 +141,16 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 		return err
 	}
 	defer s.Close()
+	served.Store = s
 	group.Go(func() error { initialise(ctx, s, log); return nil })
+	group.Go(func() error { served.Authn.Run(ctx, s, log.With("part", "authn")); return nil })
+	group.Go(func() error { served.Rights.Run(ctx, s, log.With("part", "authz")); return nil })
+	if served.PKI != nil {
+		group.Go(func() error { served.PKI.Run(ctx); return nil })
+	}
 	group.Go(func() error {
 		defer stopStore()
-		return apiserver.New(apiserver.Config{Store: s, Log: log.With("part", "api")}).Serve(ctx, listeners...)
+		return apiserver.New(served).Serve(ctx, listeners...)
 	})
 	return group.Wait()
 }
