@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/store"
 )
 
 // asking is a request as the limiter sees it.
@@ -247,6 +248,43 @@ func TestBody_ThatIsTooLargeIsRefusedWhole(t *testing.T) {
 		}
 	}
 	e.want(404, "GET", gnss+"/x", "")
+}
+
+// TestRequest_ThatTakesLongIsNotTakenForGone: the time for the body is over
+// when the body has arrived.
+func TestRequest_ThatTakesLongIsNotTakenForGone(t *testing.T) {
+	e := start(t, func(c *Config) {
+		c.Limits = Limits{BodyTime: 50 * time.Millisecond}
+		c.Store = slowStore{c.Store}
+	})
+	e.want(201, "POST", gnss, netset("x"))
+	e.want(200, "GET", gnss+"/x", "")
+}
+
+// slowStore takes its time, unless nobody waits any more.
+type slowStore struct{ store.Store }
+
+func (s slowStore) Get(ctx context.Context, k api.Key) (api.Object, error) {
+	if err := pause(ctx); err != nil {
+		return nil, err
+	}
+	return s.Store.Get(ctx, k)
+}
+
+func (s slowStore) Put(ctx context.Context, o api.Object, cond store.If) (api.Revision, error) {
+	if err := pause(ctx); err != nil {
+		return 0, err
+	}
+	return s.Store.Put(ctx, o, cond)
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(200 * time.Millisecond):
+		return nil
+	}
 }
 
 func TestCORS_IsOff(t *testing.T) {

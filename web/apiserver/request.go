@@ -266,11 +266,29 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		rc := http.NewResponseController(w)
 		// A recorder in a test has no deadlines; a connection has.
-		_ = rc.SetReadDeadline(time.Now().Add(s.cfg.Limits.BodyTime))
 		_ = rc.SetWriteDeadline(time.Now().Add(s.cfg.Limits.AnswerTime))
-		hr.Body = http.MaxBytesReader(w, hr.Body, maxBody)
+		if hr.Body != http.NoBody {
+			_ = rc.SetReadDeadline(time.Now().Add(s.cfg.Limits.BodyTime))
+			hr.Body = &timedBody{ReadCloser: http.MaxBytesReader(w, hr.Body, maxBody), rc: rc}
+		}
 		next.ServeHTTP(w, hr)
 	})
+}
+
+// timedBody is a body that must arrive in time. When it has, the time is off:
+// net/http goes on reading, to see whether the client is still there, and
+// would take the end of the time for the client's going.
+type timedBody struct {
+	io.ReadCloser
+	rc *http.ResponseController
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		_ = b.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // checkCaller keeps browsers on this machine from being used against it: on
