@@ -59,6 +59,14 @@ func (a *app) completeKindAndNames(cmd *cobra.Command, args []string, typed stri
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeKindAndName is completeKindAndNames for a single name.
+func (a *app) completeKindAndName(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeKindAndNames(cmd, args, typed)
+}
+
 // completeKinds completes the last of comma-separated kinds.
 func completeKinds(cmd *cobra.Command, typed string) []string {
 	done := ""
