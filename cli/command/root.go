@@ -9,7 +9,7 @@
 // Results go to standard output, everything else to standard error. Exit
 // codes: 0 done; 1 not, or not all of it; 2 the command line makes no sense;
 // 3 explain --fail-on found what it was to fail on, or doctor something to
-// worry about.
+// worry about. Of diff: 0 no difference, 1 a difference, 2 an error.
 package command
 
 import (
@@ -34,6 +34,8 @@ const (
 	exitError   = 1
 	exitUsage   = 2
 	exitVerdict = 3
+	// exitDifference is diff's alone.
+	exitDifference = 1
 )
 
 // Streams are what a command reads and writes.
@@ -134,7 +136,11 @@ stands.`,
 		a.patchCommand(),
 		a.labelCommand(),
 		a.annotateCommand(),
+		a.describeCommand(),
+		a.editCommand(),
+		a.diffCommand(),
 		a.validateCommand(),
+		a.convertCommand(),
 		a.statusCommand(),
 		a.explainCommand(),
 		a.doctorCommand(),
