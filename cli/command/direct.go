@@ -157,7 +157,11 @@ func (a *app) runServer(ctx context.Context, program string, args []string, serv
 		// It answers at once, and a new datastore has its tiers soon after.
 		_, err := c.Get(ctx, api.Key{Kind: api.KindTier, Name: api.DefaultTier})
 		var conn *client.ConnError
-		if err == nil || !errors.As(err, &conn) && !errors.Is(err, store.ErrNotFound) {
+		switch {
+		case errors.As(err, &conn) || errors.Is(err, store.ErrNotFound):
+		case errors.Is(err, store.ErrUnavailable):
+			return fmt.Errorf("datastore %s: %w", a.cfg.Etcd.Endpoints, err)
+		default:
 			return nil
 		}
 		select {
