@@ -59,6 +59,14 @@ func (a *app) completeKindAndNames(cmd *cobra.Command, args []string, typed stri
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeKindAndName is completeKindAndNames for a single name.
+func (a *app) completeKindAndName(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 1 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.completeKindAndNames(cmd, args, typed)
+}
+
 // completeKinds completes the last of comma-separated kinds.
 func completeKinds(cmd *cobra.Command, typed string) []string {
 	done := ""
@@ -95,7 +103,11 @@ func (a *app) liveObjects(cmd *cobra.Command, kind api.Kind, namespace string) [
 	if err := a.loadConfig(cmd); err != nil {
 		return nil
 	}
-	c, err := client.New(client.Config{Server: a.cfg.Server, Timeout: completionTime})
+	creds, err := a.cfg.credentials()
+	if err != nil || a.cfg.Etcd.used() { // to start a server takes too long
+		return nil
+	}
+	c, err := client.New(client.Config{Server: a.cfg.Server, Credentials: creds, Timeout: completionTime})
 	if err != nil {
 		return nil
 	}
@@ -107,6 +119,23 @@ func (a *app) liveObjects(cmd *cobra.Command, kind api.Kind, namespace string) [
 		return nil
 	}
 	return objs
+}
+
+// completeNamespace completes a namespace: of the Namespaces there are, and of
+// what is in others.
+func (a *app) completeNamespace(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	names := []string{"default"}
+	for _, kind := range []api.Kind{api.KindNamespace, api.KindNetworkPolicy, api.KindNetworkSet, api.KindWorkloadEndpoint} {
+		for _, o := range a.liveObjects(cmd, kind, "") {
+			if kind == api.KindNamespace {
+				names = append(names, o.Key().Name)
+			} else {
+				names = append(names, o.Key().Namespace)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeLabels completes a label selector by the labels of the resources of

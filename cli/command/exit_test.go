@@ -29,6 +29,10 @@ func TestMain_ExitCodes(t *testing.T) {
 		{"explain -f " + open + " --fail-on allow tcp from 10.0.0.2 to host/h:22", exitVerdict}, // a failsafe
 		{"get tiers", exitError}, {"apply -f none.yaml", exitError}, {"status", exitError}, {"version", exitError},
 		{"store accept-rollback", exitError}, {"delete tier x", exitError},
+		{"create -f none.yaml", exitError}, {"replace -f " + open, exitError}, {"patch tier x -p {}", exitError}, {"label tier x a=b", exitError},
+		{"edit tier x", exitError}, {"convert -f none.yaml", exitError}, {"describe tiers", exitError},
+		{"diff -f " + open, exitUsage}, {"diff", exitUsage}, {"create", exitUsage}, {"replace", exitUsage}, {"patch tier x", exitUsage},
+		{"label tier", exitUsage}, {"annotate tier", exitUsage}, {"edit tier", exitUsage}, {"describe", exitUsage}, {"convert", exitUsage},
 		{"nonsense", exitUsage}, {"get", exitUsage}, {"get nonsense", exitUsage}, {"get tiers -o x", exitUsage}, {"get --nonsense", exitUsage},
 		{"apply", exitUsage}, {"apply x", exitUsage}, {"delete tier", exitUsage}, {"validate", exitUsage}, {"explain", exitUsage}, {"explain x", exitUsage},
 		{"status -o x", exitUsage}, {"status x", exitUsage}, {"completion", exitUsage}, {"store nonsense", exitUsage},
@@ -70,4 +74,24 @@ func TestConfig_FlagBeforeEnvironmentBeforeDefault(t *testing.T) {
 			t.Errorf("an empty variable: agent %q, want %q", a.cfg.Agent, defaultAgent)
 		}
 	}
+}
+
+func TestDiff_ExitCodeTellsDifferenceFromError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api.sock")
+	s := serve(t, path)
+	defer s.stop()
+	t.Setenv("RIPSTOP_SERVER", "unix://"+path)
+	const doc = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata: {name: s}\nspec: {nets: [10.0.0.0/8]}\n"
+	want := func(code int, stdin string, args ...string) {
+		t.Helper()
+		if got, out, err := run(t, stdin, args...); got != code {
+			t.Errorf("ripstop %v: exit code %d, want %d\n%s%s", args, got, code, out, err)
+		}
+	}
+	want(exitDifference, doc, "diff", "-f", "-")
+	want(exitOK, doc, "apply", "-f", "-")
+	want(exitOK, doc, "diff", "-f", "-")
+	want(exitUsage, strings.Replace(doc, "nets", "nests", 1), "diff", "-f", "-")
+	s.stop()
+	want(exitUsage, doc, "diff", "-f", "-")
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ripstop/ripstop/cli/jsonpath"
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -19,36 +20,92 @@ import (
 
 // getFlags are the flags of get.
 type getFlags struct {
-	output string
-	all    bool // all namespaces
+	output    string
+	all       bool // all namespaces
+	labels    string
+	fields    string
+	sortBy    string
+	watch     bool
+	export    bool
+	missing   bool // is no error
+	noHeaders bool
+	showLabel bool
+
+	form form
+	sort *jsonpath.Path
 }
 
 func (a *app) getCommand() *cobra.Command {
 	var f getFlags
+	var in input
 	cmd := &cobra.Command{
-		Use:   "get KIND[,KIND...] [NAME...]",
+		Use:   "get (KIND[,KIND...] [NAME...] | KIND/NAME... | -f FILE)",
 		Short: "Show resources",
-		Long: `get shows resources as a table, or with -o as documents that apply reads back.
-KIND is a kind, its plural or a short name, in any case; several are separated
-by commas, and all stands for every kind. Namespaced kinds are looked for in
-the namespace of -n (default "default"), with -A in all.
+		Long: `get shows resources as a table, or with -o in another form. KIND is a kind, its
+plural or a short name, in any case; several are separated by commas, and all
+stands for every kind. Namespaced kinds are looked for in the namespace of -n
+(default "default"), with -A in all. -f shows what is on the server of the
+resources that a file names.
+
+Forms of output (-o):
+  wide                  a table with more columns
+  yaml, json            documents that apply reads back
+  name                  KIND/NAME, as other commands take it
+  jsonpath=TEMPLATE     '{range .items[*]}{.metadata.name}{"\n"}{end}'
+  custom-columns=LIST   NAME:.metadata.name,ORDER:.spec.order, or headings of
+                        the kind's own table
+  go-template=TEMPLATE  '{{range .items}}{{.metadata.name}} {{end}}'
+jsonpath-file, custom-columns-file and go-template-file read it from a file.
+
+With -w, get goes on after the table and shows what changes, until it is
+interrupted.
 
 Kinds: ` + wrapped(kindList(), 7),
 		Example: `  ripstop get hostendpoints
   ripstop get gnp allow-ssh -o yaml
   ripstop get networkpolicies,networksets -A -o wide
+  ripstop get gnp -l team=blue --sort-by=.spec.order
+  ripstop get gnp -w
+  ripstop get hep -o jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}'
   ripstop get all -o name`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+		Args: func(cmd *cobra.Command, args []string) (err error) {
+			switch {
+			case len(args) == 0 && len(in.files) == 0:
 				return usage(cmd, "get: what to show is not said: a kind, or all")
+			case len(args) > 0 && len(in.files) > 0:
+				return usage(cmd, "get: give a kind and names, or -f, not both")
 			}
-			return checkOutput(cmd, f.output, "", "wide", "yaml", "json", "name")
+			if f.form, err = parseForm(cmd, f.output); err != nil {
+				return err
+			}
+			if f.sortBy != "" {
+				if f.sort, err = jsonpath.ParsePath(f.sortBy); err != nil {
+					return usage(cmd, "get: --sort-by: %w", err)
+				}
+			}
+			if f.watch && (f.sort != nil || len(in.files) > 0) {
+				return usage(cmd, "get: -w goes neither with --sort-by nor with -f")
+			}
+			return nil
 		},
-		RunE:              func(cmd *cobra.Command, args []string) error { return a.get(cmd, f, args) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.get(cmd, f, &in, args) },
 		ValidArgsFunction: a.completeKindAndNames,
 	}
-	addOutput(cmd, &f.output, "wide", "yaml", "json", "name")
+	addInput(cmd, &in)
+	cmd.Flags().StringVarP(&f.output, "output", "o", "", "form of the output: "+strings.Join(forms, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	cmd.Flags().BoolVarP(&f.all, "all-namespaces", "A", false, "look in all namespaces")
+	cmd.Flags().StringVarP(&f.labels, "selector", "l", "", "only what has these labels, such as team=blue,env!=test")
+	cmd.Flags().StringVar(&f.fields, "field-selector", "", "only what has these fields: metadata.name=NAME, metadata.namespace=NAMESPACE")
+	cmd.Flags().StringVar(&f.sortBy, "sort-by", "", "order by what this path finds, such as .spec.order")
+	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "go on and show what changes")
+	cmd.Flags().BoolVar(&f.export, "export", false, "leave out what belongs to this datastore: uid, version, time of creation")
+	cmd.Flags().BoolVar(&f.missing, "ignore-not-found", false, "a name that is not there is no error")
+	cmd.Flags().BoolVar(&f.noHeaders, "no-headers", false, "tables without headings")
+	cmd.Flags().BoolVar(&f.showLabel, "show-labels", false, "tables with a column of labels")
+	_ = cmd.RegisterFlagCompletionFunc("selector", a.completeLabels)
+	_ = cmd.RegisterFlagCompletionFunc("field-selector", cobra.FixedCompletions([]string{"metadata.name=", "metadata.namespace="}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
+	_ = cmd.RegisterFlagCompletionFunc("sort-by", cobra.FixedCompletions([]string{".metadata.name", ".metadata.creationTimestamp", ".spec.order"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -142,51 +199,98 @@ func (a *app) keysNamed(cmd *cobra.Command, args []string) ([]api.Key, error) {
 	return keys, nil
 }
 
-func (a *app) get(cmd *cobra.Command, f getFlags, args []string) error {
-	kinds, err := kindsNamed(cmd, args[0])
+func (a *app) get(cmd *cobra.Command, f getFlags, in *input, args []string) error {
+	keys, kinds, err := a.asked(cmd, f, in, args)
 	if err != nil {
 		return err
-	}
-	names := args[1:]
-	if len(names) > 0 && len(kinds) > 1 {
-		return usage(cmd, "get: names need a single kind, %q are several", args[0])
-	}
-	if len(names) > 0 && f.all && kinds[0].Namespaced {
-		return usage(cmd, "get: a name in all namespaces is not one resource; use -n NAMESPACE")
 	}
 	c, err := a.connect(cmd, true)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	p := printer{app: a, output: f.output, namespaces: f.all, several: len(kinds) > 1}
-	if len(names) > 0 {
-		objs, err := a.getNames(cmd.Context(), c, kinds[0], names)
-		p.single = len(names) == 1
-		if len(objs) > 0 {
-			p.add(kinds[0], objs)
-			err = errors.Join(p.flush(), err)
-		}
-		return err
+	p := printer{app: a, form: f.form, namespaces: f.all, several: len(kinds) > 1, noHeaders: f.noHeaders, labels: f.showLabel}
+	if f.watch {
+		return a.follow(cmd, c, f, p, keys, kinds)
+	}
+	if len(keys) > 0 {
+		return a.getNames(cmd.Context(), c, f, p, keys)
 	}
 	for _, d := range kinds {
-		o := store.ListOptions{}
+		m := client.Match{Labels: f.labels, Fields: f.fields}
 		if d.Namespaced && !f.all {
-			o.Namespace = a.cfg.namespace()
+			m.Namespace = a.cfg.namespace()
 		}
-		objs, _, err := c.List(cmd.Context(), d.Kind, o)
+		objs, _, err := c.ListMatching(cmd.Context(), d.Kind, m)
 		if err != nil {
 			return fmt.Errorf("get %s: %w", d.Plural, err)
 		}
-		if d.Kind == api.KindTier {
-			slices.SortStableFunc(objs, byTierOrder)
+		if err := f.arrange(d, objs); err != nil {
+			return err
 		}
-		if len(objs) == 0 && len(kinds) == 1 && (f.output == "" || f.output == "wide") {
-			a.sayNone(d, o.Namespace)
+		if len(objs) == 0 && len(kinds) == 1 && f.form.tabular() {
+			a.sayNone(d, m.Namespace)
 		}
 		p.add(d, objs)
 	}
 	return p.flush()
+}
+
+// asked is what a command line of get asks for: resources by name, or kinds.
+func (a *app) asked(cmd *cobra.Command, f getFlags, in *input, args []string) (keys []api.Key, kinds []api.Descriptor, err error) {
+	selects := f.labels != "" || f.fields != ""
+	switch {
+	case len(in.files) > 0:
+		docs, err := in.read(a)
+		if err != nil {
+			return nil, nil, fmt.Errorf("get:\n%w", err)
+		}
+		for _, d := range docs {
+			keys = append(keys, d.Object.Key())
+		}
+	case len(args) == 1 && !strings.Contains(args[0], "/"):
+		kinds, err = kindsNamed(cmd, args[0])
+		if err == nil && f.watch && len(kinds) > 1 {
+			return nil, nil, usage(cmd, "get: -w follows a single kind, %q are several", args[0])
+		}
+		return nil, kinds, err
+	case strings.Contains(args[0], ","):
+		return nil, nil, usage(cmd, "get: names need a single kind, %q are several", args[0])
+	default:
+		if keys, err = a.keysNamed(cmd, args); err != nil {
+			return nil, nil, err
+		}
+	}
+	if selects {
+		return nil, nil, usage(cmd, "get: a name and a selector are two ways to ask; give one")
+	}
+	for _, k := range keys {
+		if f.all && k.Namespace != "" && !strings.Contains(args[0], "/") {
+			return nil, nil, usage(cmd, "get: a name in all namespaces is not one resource; use -n NAMESPACE")
+		}
+		d, _ := api.DescriptorOf(k.Kind)
+		if !slices.ContainsFunc(kinds, func(have api.Descriptor) bool { return have.Kind == d.Kind }) {
+			kinds = append(kinds, d)
+		}
+	}
+	if f.watch && len(keys) > 1 {
+		return nil, nil, usage(cmd, "get: -w follows a kind or a single resource")
+	}
+	return keys, kinds, nil
+}
+
+// arrange brings objects into the order, and the shape, that is asked for.
+func (f getFlags) arrange(d api.Descriptor, objs []api.Object) error {
+	if f.export {
+		exported(objs)
+	}
+	if f.sort != nil {
+		return sortBy(objs, f.sort)
+	}
+	if d.Kind == api.KindTier {
+		slices.SortStableFunc(objs, byTierOrder)
+	}
+	return nil
 }
 
 // kindsNamed are the kinds in a comma-separated list; all is every kind.
@@ -205,23 +309,41 @@ func kindsNamed(cmd *cobra.Command, list string) ([]api.Descriptor, error) {
 	return out, nil
 }
 
-// getNames reads resources by name; those that are found come with the errors
+// getNames shows resources by name; those that are found come with the errors
 // of those that are not.
-func (a *app) getNames(ctx context.Context, c *client.Client, d api.Descriptor, names []string) ([]api.Object, error) {
-	var objs []api.Object
+func (a *app) getNames(ctx context.Context, c *client.Client, f getFlags, p printer, keys []api.Key) error {
+	byKind := map[api.Kind][]api.Object{}
+	var order []api.Kind
 	var errs []error
-	for _, name := range names {
-		o, err := c.Get(ctx, a.keyOf(d, name))
+	for _, k := range keys {
+		o, err := c.Get(ctx, k)
+		if f.missing && errors.Is(err, store.ErrNotFound) {
+			continue
+		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("get %s: %w", nameOf(a.keyOf(d, name)), err))
+			errs = append(errs, fmt.Errorf("get %s: %w", nameOf(k), err))
 			if gone(err) {
 				break
 			}
 			continue
 		}
-		objs = append(objs, o)
+		if byKind[k.Kind] == nil {
+			order = append(order, k.Kind)
+		}
+		byKind[k.Kind] = append(byKind[k.Kind], o)
 	}
-	return objs, errors.Join(errs...)
+	p.single = len(keys) == 1
+	for _, kind := range order {
+		d, _ := api.DescriptorOf(kind)
+		if err := f.arrange(d, byKind[kind]); err != nil {
+			return err
+		}
+		p.add(d, byKind[kind])
+	}
+	if len(order) > 0 {
+		errs = append([]error{p.flush()}, errs...)
+	}
+	return errors.Join(errs...)
 }
 
 // sayNone says that a list is empty, where the reader may have looked in the

@@ -35,10 +35,12 @@ func checkOutput(cmd *cobra.Command, output string, choices ...string) error {
 // printer collects resources and prints them in one of the forms of get.
 type printer struct {
 	*app
-	output     string
+	form       form
 	namespaces bool // tables show the namespace
 	several    bool // of several kinds
 	single     bool // one resource was asked for by name
+	noHeaders  bool // tables without headings
+	labels     bool // tables show labels
 
 	groups []group
 }
@@ -61,7 +63,9 @@ func (p *printer) add(d api.Descriptor, objs []api.Object) {
 
 // flush prints everything.
 func (p *printer) flush() error {
-	switch p.output {
+	switch p.form.name {
+	case "jsonpath", "go-template":
+		return p.templates()
 	case "name":
 		for _, g := range p.groups {
 			for _, o := range g.objs {
@@ -70,7 +74,7 @@ func (p *printer) flush() error {
 		}
 		return nil
 	case "json", "yaml":
-		return writeDocument(p.Out, p.output, p.document())
+		return writeDocument(p.Out, p.form.name, p.document())
 	default:
 		return p.tables()
 	}
@@ -131,34 +135,68 @@ func (p *printer) tables() error {
 	return nil
 }
 
-func (p *printer) table(g group) error {
-	var head []string
-	var cells []func(api.Object) string
-	if p.namespaces && g.desc.Namespaced {
+// tabular reports whether a form is a table of the kind's own columns.
+func (f form) tabular() bool { return f.name == "table" || f.name == "wide" }
+
+// columns are the headings of a table of a kind, and what makes its cells.
+func (p *printer) columns(d api.Descriptor) (head []string, cells []func(api.Object) string, err error) {
+	if p.form.name == "custom-columns" {
+		return p.custom(d)
+	}
+	if p.namespaces && d.Namespaced {
 		head = append(head, "NAMESPACE")
 		cells = append(cells, func(o api.Object) string { return o.Key().Namespace })
 	}
-	for _, c := range g.desc.Columns {
-		if c.Wide && p.output != "wide" {
+	for _, c := range d.Columns {
+		if c.Wide && p.form.name != "wide" {
 			continue
 		}
 		value := c.Value
 		if c.Name == "NAME" && p.several {
-			value = func(o api.Object) string { return g.desc.Singular + "/" + o.Key().Name }
+			value = func(o api.Object) string { return d.Singular + "/" + o.Key().Name }
 		}
 		head = append(head, c.Name)
 		cells = append(cells, value)
 	}
+	if p.labels {
+		head = append(head, "LABELS")
+		cells = append(cells, func(o api.Object) string { return orNone(pairs(o.Metadata().Labels), "<none>") })
+	}
+	return head, cells, nil
+}
+
+// pairs is labels as a selector has them.
+func pairs(m map[string]string) string {
+	var out []string
+	for k, v := range m {
+		out = append(out, k+"="+v)
+	}
+	slices.Sort(out)
+	return strings.Join(out, ",")
+}
+
+func (p *printer) table(g group) error {
+	head, cells, err := p.columns(g.desc)
+	if err != nil {
+		return err
+	}
 	t := newTable(p.Out)
-	t.row(head...)
+	if !p.noHeaders {
+		t.row(head...)
+	}
 	for _, o := range g.objs {
-		row := make([]string, len(cells))
-		for i, cell := range cells {
-			row[i] = cell(o)
-		}
-		t.row(row...)
+		t.row(rowOf(cells, o)...)
 	}
 	return t.flush()
+}
+
+// rowOf are the cells of an object.
+func rowOf(cells []func(api.Object) string, o api.Object) []string {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = cell(o)
+	}
+	return row
 }
 
 // textTable aligns columns with three blanks between them.

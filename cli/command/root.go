@@ -9,7 +9,7 @@
 // Results go to standard output, everything else to standard error. Exit
 // codes: 0 done; 1 not, or not all of it; 2 the command line makes no sense;
 // 3 explain --fail-on found what it was to fail on, or doctor something to
-// worry about.
+// worry about. Of diff: 0 no difference, 1 a difference, 2 an error.
 package command
 
 import (
@@ -34,6 +34,8 @@ const (
 	exitError   = 1
 	exitUsage   = 2
 	exitVerdict = 3
+	// exitDifference is diff's alone.
+	exitDifference = 1
 )
 
 // Streams are what a command reads and writes.
@@ -48,6 +50,7 @@ func Main(args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	a := &app{Streams: s, now: time.Now}
+	defer a.end()
 	root := a.root()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -67,9 +70,30 @@ type app struct {
 	Streams
 	cfg config
 	now func() time.Time
+	// contextPath is the file of contexts; writesContexts is set where that
+	// itself is worked on, whatever context is chosen.
+	contextPath    string
+	writesContexts bool
+	// started: a server was started for this command.
+	started bool
+	// ends is what is to be undone when the command is done, the last first.
+	ends []func()
 	// elsewhere: the agent that was asked last is in another network
 	// namespace.
 	elsewhere bool
+}
+
+// atEnd has something done when the command is done.
+func (a *app) atEnd(do func()) { a.ends = append(a.ends, do) }
+
+// end does what is to be done at the end.
+func (a *app) end() {
+	for len(a.ends) > 0 {
+		last := len(a.ends) - 1
+		do := a.ends[last]
+		a.ends = a.ends[:last]
+		do()
+	}
 }
 
 // exit is an error with an exit code of its own. Without err there is nothing
@@ -124,14 +148,27 @@ stands.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
 	configFlags(root.PersistentFlags())
-	_ = root.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
+	_ = root.RegisterFlagCompletionFunc("namespace", a.completeNamespace)
+	_ = root.RegisterFlagCompletionFunc("context", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return a.contextNames(cmd), cobra.ShellCompDirectiveNoFileComp
+	})
+	for _, f := range []string{"server", "agent", "tls-server-name"} {
+		_ = root.RegisterFlagCompletionFunc(f, cobra.NoFileCompletions)
+	}
 	root.AddCommand(
 		a.getCommand(),
 		a.applyCommand(),
 		a.createCommand(),
 		a.replaceCommand(),
 		a.deleteCommand(),
+		a.patchCommand(),
+		a.labelCommand(),
+		a.annotateCommand(),
+		a.describeCommand(),
+		a.editCommand(),
+		a.diffCommand(),
 		a.validateCommand(),
+		a.convertCommand(),
 		a.statusCommand(),
 		a.explainCommand(),
 		a.doctorCommand(),
@@ -139,6 +176,7 @@ stands.`,
 		a.storeCommand(),
 		a.tokenCommand(),
 		a.kubeconfigCommand(),
+		a.configCommand(),
 		a.versionCommand(),
 		a.completionCommand(),
 	)
@@ -171,9 +209,20 @@ func noArgs(cmd *cobra.Command, args []string) error {
 
 // connect is a client of the server. It does not dial yet.
 func (a *app) connect(cmd *cobra.Command, builtins bool) (*client.Client, error) {
+	creds, err := a.cfg.credentials()
+	if err != nil {
+		return nil, err
+	}
+	if a.cfg.Etcd.used() && !a.started {
+		if a.cfg.Server, err = a.direct(cmd); err != nil {
+			return nil, err
+		}
+		a.started = true
+	}
 	c, err := client.New(client.Config{
-		Server:   a.cfg.Server,
-		Builtins: builtins,
+		Server:      a.cfg.Server,
+		Credentials: creds,
+		Builtins:    builtins,
 		OnWarning: func(text string) {
 			if !strings.Contains(text, ": the stored value cannot be read: ") { // commands say it themselves
 				fmt.Fprintf(a.Err, "warning: %s\n", text)

@@ -124,9 +124,9 @@ func (a *app) statusOfAll(cmd *cobra.Command, output string) error {
 	if err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	p := printer{app: a, output: output}
+	p := printer{app: a, form: form{name: output}}
 	if output == "" {
-		p.output = "wide"
+		p.form.name = "wide"
 		if len(objs) == 0 {
 			fmt.Fprintln(a.Err, "no host has reported yet")
 		}
