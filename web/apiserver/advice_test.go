@@ -8,10 +8,9 @@ import (
 )
 
 func TestAdvice_OnSelectorsThatMatchNothing(t *testing.T) {
-	endpoints := []labelled{
-		{"", map[string]string{"role": "web", "site": "berlin"}},
-		{"", map[string]string{"role": "db"}},
-	}
+	var endpoints population
+	endpoints.add(&labelled{"", map[string]string{"role": "web", "site": "berlin"}})
+	endpoints.add(&labelled{"", map[string]string{"role": "db"}})
 	for _, c := range []struct{ selector, want string }{
 		{"role == 'web'", ""},
 		{"all()", ""},
@@ -24,7 +23,8 @@ func TestAdvice_OnSelectorsThatMatchNothing(t *testing.T) {
 		{"role == 'db' && site == 'berlin'", "matches no endpoint that there is now"},
 		{"!all()", "nothing can match it"},
 	} {
-		got := mismatch(c.selector, endpoints, "endpoint")
+		tries := 100
+		got := mismatch(c.selector, "endpoint", &tries, &endpoints)
 		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q, want %q", c.selector, got, c.want)
 		}

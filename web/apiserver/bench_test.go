@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client/clienttest"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
@@ -80,4 +84,45 @@ func BenchmarkFanOut(b *testing.B) {
 		b.Fatal(err)
 	}
 	all.Wait()
+}
+
+// BenchmarkWritePolicy is a policy written over the socket to a real etcd: the
+// number of endpoints, whose labels are looked at for advice, does not change
+// what it costs.
+func BenchmarkWritePolicy(b *testing.B) {
+	for _, hosts := range []int{0, 300, 10_000} {
+		b.Run(fmt.Sprintf("Hosts%d", hosts), func(b *testing.B) {
+			st := clienttest.NewEtcd(b)
+			var written errgroup.Group
+			written.SetLimit(64)
+			for i := range hosts {
+				written.Go(func() error {
+					o := sample(b, api.KindHostEndpoint)
+					m := o.Metadata()
+					m.Name = fmt.Sprintf("h%05d", i)
+					m.Labels = map[string]string{"host": m.Name, "role": fmt.Sprint("r", i%100), "site": fmt.Sprint("s", i%7)}
+					_, err := st.Put(b.Context(), o, store.Absent())
+					return err
+				})
+			}
+			if err := written.Wait(); err != nil {
+				b.Fatal(err)
+			}
+			e := start(b, func(c *Config) { c.Store = st })
+			for _, c := range []struct{ name, selector string }{
+				{"Matches", "role == 'r42' && site == 's3'"},
+				{"MatchesOne", "host == 'h00007'"},
+				{"MatchesNothing", "role == 'wbe'"},
+				{"MatchesNothingTogether", "role == 'r42' && !has(site)"},
+			} {
+				b.Run(c.name, func(b *testing.B) {
+					name := strings.ToLower(c.name)
+					for n := 0; b.Loop(); n++ {
+						policy := strings.Replace(gnp(fmt.Sprintf("%s-%d-%d", name, b.N, n), "default"), "all()", c.selector, 1)
+						e.want(201, "POST", gnps, policy)
+					}
+				})
+			}
+		})
+	}
 }

@@ -94,6 +94,10 @@ func start(t testing.TB, change func(*Config)) *env {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.srv.Serve(ctx, l) }()
+	// What counts labels has come to rest before a test makes a method fail.
+	known, forget := context.WithTimeout(ctx, patience)
+	e.srv.census.catchUp(known)
+	forget()
 	stopped := false
 	e.stop = func() error {
 		if stopped {

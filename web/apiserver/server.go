@@ -5,6 +5,7 @@
 //
 //	socket, TLS ─► limits ─► authn ─► route table ─► authz ─► handler ─► store
 //	                                                        watch ◄─ feed (one per kind)
+//	                                                        advice ◄─ census (labels only)
 //
 // It decodes strictly, defaults, validates and checks before it writes, and
 // answers every error with a Status that says what, where and why. It is not
@@ -79,6 +80,8 @@ type Server struct {
 	openAPI  func() *openAPI
 	feeds    *feeds
 	limiter  *limiter
+	census   *census
+	counting sync.Once // starts the census
 
 	// tiers keeps a tier from being deleted while a policy is put into it;
 	// pools keeps two overlapping pools from being created side by side.
@@ -133,6 +136,7 @@ func New(cfg Config) *Server {
 		limiter:  newLimiter(cfg.Limits, cfg.Now),
 	}
 	s.feeds = newFeeds(cfg.Store, cfg.Log, cfg.WatchWindow, cfg.WatchBuffer)
+	s.census = newCensus(cfg.Store)
 	s.openAPI = newOpenAPI(s.catalog, cfg.Version)
 	s.router = s.newRouter()
 	return s
@@ -194,4 +198,7 @@ func (s *Server) Close() {
 
 // Handler is the whole API for use with another HTTP server. Requests that
 // come in another way than through Serve are anonymous. Close it at the end.
-func (s *Server) Handler() http.Handler { return s.guard(s.router) }
+func (s *Server) Handler() http.Handler {
+	s.counting.Do(func() { s.feeds.wg.Go(func() { s.census.run(s.feeds.ctx) }) })
+	return s.guard(s.router)
+}

@@ -128,10 +128,11 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 	return o, nil
 }
 
-// wrote logs a write that was done; rev is zero if it is not known.
+// wrote notes a write that was done; rev is zero if it is not known.
 func (s *Server) wrote(r *request, k api.Key, rev api.Revision) {
 	args := []any{"request_id", requestIDOf(r.Context()), "verb", r.attrs.Verb, "key", k.String(), "user", r.id.String()}
 	if rev != 0 {
+		s.census.wrote(k.Kind, rev)
 		args = append(args, "revision", int64(rev))
 	}
 	s.log.Info("Resource written", args...)
