@@ -72,7 +72,8 @@ type ListOptions struct {
 }
 
 // Store keeps resources. All methods may be called from many goroutines. A
-// cancelled context ends a call with the context's error.
+// cancelled context ends a call with the context's error. What a call or a
+// watch returns is the caller's, who may change it.
 type Store interface {
 	// Get reads one object; its Metadata().ResourceVersion is set. A value
 	// that cannot be understood comes back as *api.Unreadable.

@@ -183,6 +183,7 @@ func (w *Watcher) pass(ctx context.Context, sink Sink, n news) error {
 		case ev.Key.Name == "":
 		case ev.Object != nil:
 			w.known.remember(ev.Key, ev.Revision)
+			lighten(ev.Object)
 			fresh = append(fresh, ev)
 		case has: // else the sink does not have it
 			w.known.objects.Delete(ev.Key)

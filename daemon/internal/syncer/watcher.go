@@ -308,6 +308,7 @@ func (w *Watcher) list(ctx context.Context) (*picture, []api.Event, error) {
 			events = append(events, api.Event{Key: o.Key(), Object: o, Revision: api.Revision(rev)})
 			got.remember(o.Key(), api.Revision(rev))
 			got.note(o)
+			lighten(o)
 		}
 	}
 	return got, events, nil
@@ -323,6 +324,18 @@ func (w *Watcher) listError(ctx context.Context, kind api.Kind, err error) error
 	}
 	return fmt.Errorf("listing %s: %w", kind, err)
 }
+
+// lighten takes from an object what only its writers want: who set which field
+// (half of a small object that was applied with kubectl), and the text it was
+// applied from.
+func lighten(o api.Object) {
+	m := o.Metadata()
+	m.ManagedFields = nil
+	delete(m.Annotations, lastApplied)
+}
+
+// lastApplied is the annotation in which kubectl keeps what was applied.
+const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // remember notes an object. The key may be a part of something long.
 func (p *picture) remember(k api.Key, rev api.Revision) {

@@ -4,6 +4,7 @@ package syncer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
@@ -329,4 +330,51 @@ func TestReplay_OfNothingIsNotInSync(t *testing.T) {
 	if err := (Known{Lost: true}).Replay(context.Background(), r); err != nil || len(r.phases) != 0 {
 		t.Errorf("Replay of an empty Known = %v with phases %v, want nothing sent", err, r.phases)
 	}
+}
+
+// TestWatcher_KeepsNothingThatOnlyWritersWant: nobody behind the syncer asks
+// who set which field; the store keeps it.
+func TestWatcher_KeepsNothingThatOnlyWritersWant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := initialised(t, 0)
+		ctx := context.Background()
+		put := func(name string) {
+			o := gns(name, "10.0.0.0/8")
+			o.Metadata().ManagedFields = json.RawMessage(`[{"manager":"kubectl"}]`)
+			o.Metadata().Annotations = map[string]string{lastApplied: "{}", "note": "stays"}
+			if _, err := f.Store.Put(ctx, o, store.Always()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put("listed")
+		r := newRecorder()
+		r.heard = make(chan api.Event, 100)
+		_, stop := running(t, Config{Store: f}, r)
+		defer stop()
+		put("watched")
+		put("listed")
+		synctest.Wait()
+		close(r.heard)
+		seen := map[string]int{}
+		for ev := range r.heard {
+			if ev.Key.Kind != api.KindGlobalNetworkSet {
+				continue
+			}
+			seen[ev.Key.Name]++
+			m := ev.Object.Metadata()
+			if m.ManagedFields != nil {
+				t.Errorf("%s: managed fields %s, want none", ev.Key, m.ManagedFields)
+			}
+			if diff := cmp.Diff(map[string]string{"note": "stays"}, m.Annotations); diff != "" {
+				t.Errorf("%s: annotations (-want +got):\n%s", ev.Key, diff)
+			}
+		}
+		if diff := cmp.Diff(map[string]int{"listed": 2, "watched": 1}, seen); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		o, err := f.Store.Get(ctx, api.Key{Kind: api.KindGlobalNetworkSet, Name: "listed"})
+		if err != nil || o.Metadata().ManagedFields == nil || o.Metadata().Annotations[lastApplied] == "" {
+			t.Errorf("the store has %+v, %v, want all that was written", o, err)
+		}
+	})
 }

@@ -240,6 +240,31 @@ func watchFrom(t *testing.T, s store.Store) {
 	}
 }
 
+// callersOwn spoils what one caller was given and looks what the next gets.
+func callersOwn(t *testing.T, s store.Store) {
+	_, rev := mustList(t, s, api.KindGlobalNetworkSet, store.ListOptions{})
+	w, other := watch(t, s, api.KindGlobalNetworkSet, rev), watch(t, s, api.KindGlobalNetworkSet, rev)
+	o := set("a", "10.0.0.0/8")
+	o.Annotations = map[string]string{"note": "stays"}
+	mustPut(t, s, o, store.Absent())
+	for i := range 2 {
+		listed, _ := mustList(t, s, api.KindGlobalNetworkSet, store.ListOptions{})
+		got := []api.Object{mustGet(t, s, o.Key()), listed[0]}
+		if i == 0 {
+			got = append(got, w.next(1)[0].Object, other.next(1)[0].Object)
+		}
+		for i, o := range got {
+			if m := o.Metadata(); m.Annotations["note"] != "stays" || m.Name != "a" || o.(*api.GlobalNetworkSet).Spec.Nets[0] != "10.0.0.0/8" {
+				t.Errorf("reading %d gives %+v, what another reader has made of it", i, o)
+			}
+			m := o.Metadata()
+			delete(m.Annotations, "note")
+			m.Name = "spoilt"
+			o.(*api.GlobalNetworkSet).Spec.Nets[0] = "0.0.0.0/0"
+		}
+	}
+}
+
 func watchOnlyKind(t *testing.T, s store.Store) {
 	_, rev := mustList(t, s, api.KindTier, store.ListOptions{})
 	w := watch(t, s, api.KindTier, rev)

@@ -62,6 +62,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"List/FutureRevisionIsErrCompacted", listFuture},
 		{"List/Large", listLarge},
 		{"List/KindsDoNotMix", kindsDoNotMix},
+		{"Read/WhatIsReturnedIsTheCallers", callersOwn},
 		{"Watch/FromRevision", watchFrom},
 		{"Watch/OnlyItsKind", watchOnlyKind},
 		{"Watch/Bookmark", watchBookmark},
