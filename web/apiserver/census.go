@@ -75,9 +75,7 @@ func (c *census) run(ctx context.Context) {
 // follow lists a kind and takes in what happens to it until the store's watch
 // ends; listed tells whether it came as far as that.
 func (c *census) follow(ctx context.Context, kind api.Kind) (listed bool) {
-	lctx, cancel := context.WithTimeout(ctx, storeTime)
-	objs, rev, err := c.store.List(lctx, kind, store.ListOptions{})
-	cancel()
+	rev, err := c.list(ctx, kind)
 	if err != nil {
 		return false
 	}
@@ -86,8 +84,8 @@ func (c *census) follow(ctx context.Context, kind api.Kind) (listed bool) {
 		return false
 	}
 	defer w.Close()
-	c.begin(kind, objs, rev)
-	for objs = nil; ; {
+	c.take(kind, []api.Event{{Revision: rev}})
+	for {
 		evs, err := w.Next(ctx)
 		if err != nil {
 			return true
@@ -96,8 +94,35 @@ func (c *census) follow(ctx context.Context, kind api.Kind) (listed bool) {
 	}
 }
 
-// begin replaces what is known of a kind.
-func (c *census) begin(kind api.Kind, objs []api.Object, rev api.Revision) {
+// censusPage is how many objects are read at a time: of each only its labels
+// are kept.
+const censusPage = 500
+
+// list replaces what is held of a kind by what the store has at a revision.
+func (c *census) list(ctx context.Context, kind api.Kind) (api.Revision, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	c.clear(kind)
+	page := store.ListOptions{Limit: censusPage}
+	for {
+		objs, rev, err := c.store.List(ctx, kind, page)
+		if err != nil {
+			return 0, err
+		}
+		c.mu.Lock()
+		for _, o := range objs {
+			c.noteLocked(o.Key(), o)
+		}
+		c.mu.Unlock()
+		if len(objs) < censusPage {
+			return rev, nil
+		}
+		page.After, page.Revision = objs[len(objs)-1].Key(), rev
+	}
+}
+
+// clear drops what is held of a kind.
+func (c *census) clear(kind api.Kind) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k := range c.members {
@@ -110,13 +135,9 @@ func (c *census) begin(kind api.Kind, objs []api.Object, rev api.Revision) {
 			c.giveLocked(name, nil)
 		}
 	}
-	for _, o := range objs {
-		c.noteLocked(o.Key(), o)
-	}
-	c.reachLocked(kind, rev)
 }
 
-// take takes events in.
+// take takes events in. From the first on the kind is known.
 func (c *census) take(kind api.Kind, evs []api.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,12 +145,8 @@ func (c *census) take(kind api.Kind, evs []api.Event) {
 		if ev.Key.Name != "" {
 			c.noteLocked(ev.Key, ev.Object)
 		}
-		c.reachLocked(kind, max(ev.Revision, c.seen[kind]))
+		c.seen[kind] = max(c.seen[kind], ev.Revision)
 	}
-}
-
-func (c *census) reachLocked(kind api.Kind, rev api.Revision) {
-	c.seen[kind] = rev
 	close(c.moved)
 	c.moved = make(chan struct{})
 }
