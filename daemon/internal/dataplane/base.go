@@ -13,6 +13,13 @@ const (
 	priorityFilter  = 0
 )
 
+// The chains that packets of interfaces with a workload's prefix go to.
+const (
+	chainToThisHost  = "workloads-input"
+	chainThroughFrom = "workloads-forward-from"
+	chainThroughTo   = "workloads-forward-to"
+)
+
 // planBases plans the base chains. Each asks the endpoint of the packet's
 // interface, then the wildcard endpoint, and accepts what is nobody's. The
 // explicit drop at the end is never reached; it stands there so that nothing
@@ -30,25 +37,25 @@ func (p *Planner) planBases() {
 		one(clearMark(MarkAccept)), // a stranger's means nothing
 		one(in(mapRawIn)), p.unknown(fromUnknown), p.toWildcard("hui-"))
 	p.wantBase("raw-out", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityRaw},
-		one(clearMark(MarkAccept)), one(out(mapRawOut)))
+		one(clearMark(MarkAccept)), p.ifAsked(out(mapRawOut), nil))
 	p.wantBase("pre-dnat", ruleset.Chain{Hook: ruleset.HookPrerouting, Priority: priorityPreDNAT, Yield: mangle},
-		one(in(mapPreDNAT)), p.toWildcard("hpi-"))
+		p.ifAsked(in(mapPreDNAT), p.toWildcard("hpi-")))
 
 	// What a workload's policy lets through to the host goes on to input,
 	// where EndpointToHost has the last word.
 	p.wantBase("input-workload", ruleset.Chain{Hook: ruleset.HookInput, Priority: priorityFilter - 1, Yield: true},
-		one(toEssential(chainEssentialWorkload)), one(in(mapFromWorkload)), p.unknown(fromUnknown))
+		p.prefixed(chainToThisHost, fromUnknown, toEssential(chainEssentialWorkload), in(mapFromWorkload)))
 	p.wantBase("input", ruleset.Chain{Hook: ruleset.HookInput, Priority: priorityFilter, Yield: filter},
 		one(in(mapIn)), p.unknown(fromUnknown), p.toWildcard("hi-"))
 
 	p.wantBase("forward-in", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter, Yield: filter},
-		one(in(mapForwardIn)), p.toWildcard("hfi-"))
+		p.ifAsked(in(mapForwardIn), p.toWildcard("hfi-")))
 	p.wantBase("forward-from-workload", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter + 1, Yield: filter},
-		one(in(mapFromWorkload)), p.unknown(fromUnknown))
+		p.prefixed(chainThroughFrom, fromUnknown, in(mapFromWorkload)))
 	p.wantBase("forward-to-workload", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter + 2, Yield: filter},
-		one(out(mapToWorkload)), p.unknown(toUnknown))
+		p.prefixed(chainThroughTo, toUnknown, out(mapToWorkload)))
 	p.wantBase("forward-out", ruleset.Chain{Hook: ruleset.HookForward, Priority: priorityFilter + 3, Yield: filter},
-		one(out(mapForwardOut)), p.toWildcard("hfo-"))
+		p.ifAsked(out(mapForwardOut), p.toWildcard("hfo-")))
 
 	// A rewritten destination may leave by another interface than the one
 	// that the hook output sees: judged in postrouting instead.
@@ -67,6 +74,42 @@ func (p *Planner) planBases() {
 		}
 	}
 	p.wantBase("output-nat", ruleset.Chain{Hook: ruleset.HookPostrouting, Priority: priorityFilter, Yield: true}, rewritten...)
+}
+
+// ifAsked looks an interface up in a map, then asks the wildcard endpoint; if
+// there is no chain that either could lead to, it is left out, and the packet
+// passes.
+func (p *Planner) ifAsked(lookUp ruleset.Rule, wildcard []ruleset.Rule) []ruleset.Rule {
+	for _, e := range p.entries[lookUp.Action.Target] {
+		if e.Chain != "" {
+			return append(one(lookUp), wildcard...)
+		}
+	}
+	if len(wildcard) > 0 {
+		return append(one(lookUp), wildcard...)
+	}
+	return nil
+}
+
+// prefixed are the rules for packets of workloads' interfaces, and behind
+// them what drops those of unknown ones. If all workloads' interfaces have a
+// workload's prefix, the rules stand in a chain of their own, and other packets
+// need not go through them.
+func (p *Planner) prefixed(chain string, match func(prefix string) ruleset.Match, rules ...ruleset.Rule) []ruleset.Rule {
+	for iface := range p.taken {
+		if !p.hasPrefix(iface) {
+			p.unwantChain(chain)
+			return append(rules, p.unknown(match)...)
+		}
+	}
+	p.wantChain(chain, &ruleset.Chain{Rules: append(rules, dropUnknown(ruleset.Match{}))})
+	var out []ruleset.Rule
+	for _, prefix := range p.settings.WorkloadPrefixes {
+		if prefix != "" {
+			out = append(out, ruleset.Rule{Match: match(prefix), Action: ruleset.Action{Verb: ruleset.Goto, Target: chain}})
+		}
+	}
+	return out
 }
 
 // untrackedOut lets pass what an untracked egress policy has allowed, if there
@@ -103,13 +146,14 @@ func (p *Planner) unknown(match func(prefix string) ruleset.Match) []ruleset.Rul
 	var rules []ruleset.Rule
 	for _, prefix := range p.settings.WorkloadPrefixes {
 		if prefix != "" {
-			rules = append(rules, ruleset.Rule{
-				Match: match(prefix), Action: ruleset.Action{Verb: ruleset.Drop},
-				Counter: true, Comment: "unknown workload interface",
-			})
+			rules = append(rules, dropUnknown(match(prefix)))
 		}
 	}
 	return rules
+}
+
+func dropUnknown(m ruleset.Match) ruleset.Rule {
+	return ruleset.Rule{Match: m, Action: ruleset.Action{Verb: ruleset.Drop}, Counter: true, Comment: "unknown workload interface"}
 }
 
 // ownWorkloads accepts what the host sends to interfaces with a workload's

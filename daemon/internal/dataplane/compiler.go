@@ -278,8 +278,21 @@ func (o programOut) Unwant(id ruleset.ID) {
 	o.p.compiler.refer(id, nil)
 }
 
-// anything is what the ends of tiers match.
-var anything = &ruleset.Match{}
+// all is the matcher of the ends of tiers.
+type all struct{ match ruleset.Match }
+
+var anything = &all{}
+
+// Match implements classify.Matcher.
+func (a *all) Match(ruleset.Family, int) ruleset.Match { return a.match }
+
+// of is the matcher of a rule: what it matches may take several matches.
+type of intent.Rule
+
+// Match implements classify.Matcher.
+func (r *of) Match(f ruleset.Family, nth int) ruleset.Match {
+	return matchesIn((*intent.Rule)(r), f)[nth]
+}
 
 // flat are the rules of a unit in order, and the chains that end them.
 func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[string]*ruleset.Chain) {
@@ -290,7 +303,7 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 	end := func(name string, r ruleset.Rule) {
 		name = owner + "//d/" + name
 		ends[name] = &ruleset.Chain{Rules: one(r)}
-		rules = append(rules, classify.Rule{Match: anything, Chain: name, Ends: true})
+		rules = append(rules, classify.Rule{Of: anything, Chain: name, Ends: true})
 	}
 	tiers := u.s.tiers(u.pl.stage)
 	var said []api.Key // policies of this direction so far
@@ -411,16 +424,18 @@ func flattenRules(chain string, list []intent.Rule) []classify.Rule {
 		if r.Never {
 			continue
 		}
-		for _, m := range matches(r) {
-			f := classify.Rule{Match: &m, Chain: ruleChain(chain, r.Index), Ends: true}
-			switch r.Action {
-			case api.Log:
-				f.Ends, f.Next = false, goOn
-			case api.Pass:
-				f.Ends, f.Next = false, passLater
-			case api.Allow, api.Deny:
+		for _, family := range families(r) {
+			for nth := range matchesIn(r, family) {
+				f := classify.Rule{Of: (*of)(r), Family: family, Nth: nth, Chain: ruleChain(chain, r.Index), Ends: true}
+				switch r.Action {
+				case api.Log:
+					f.Ends, f.Next = false, goOn
+				case api.Pass:
+					f.Ends, f.Next = false, passLater
+				case api.Allow, api.Deny:
+				}
+				out = append(out, f)
 			}
-			out = append(out, f)
 		}
 	}
 	return out

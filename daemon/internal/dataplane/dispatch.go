@@ -132,7 +132,11 @@ func (p *Planner) isWorkload(iface string) bool {
 	if p.taken[iface] != "" {
 		return true
 	}
-	return iface != loopback && slices.ContainsFunc(p.settings.WorkloadPrefixes, func(prefix string) bool {
+	return iface != loopback && p.hasPrefix(iface)
+}
+
+func (p *Planner) hasPrefix(iface string) bool {
+	return slices.ContainsFunc(p.settings.WorkloadPrefixes, func(prefix string) bool {
 		return prefix != "" && strings.HasPrefix(iface, prefix)
 	})
 }

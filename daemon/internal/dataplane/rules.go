@@ -147,37 +147,47 @@ func shorten(s string, n int) string {
 // matches renders what a rule matches as conjunctions: one for each family
 // that addresses bind it to, times the alternatives of numeric and named
 // ports on each side, times the protocols if ports came without one.
-func matches(r *intent.Rule) []ruleset.Match {
-	families := []ruleset.Family{ruleset.Family(r.Family)}
-	if r.Family == intent.AnyFamily && (bindsFamily(&r.Source) || bindsFamily(&r.Destination)) {
-		families = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
+func matches(r *intent.Rule) (out []ruleset.Match) {
+	for _, f := range families(r) {
+		out = append(out, matchesIn(r, f)...)
 	}
-	notProtocol := r.NotProtocol
+	return out
+}
+
+// families are those that a rule is rendered for; AnyFamily is both at once.
+func families(r *intent.Rule) []ruleset.Family {
 	switch {
-	case r.Protocol == 0:
-	case r.Protocol == notProtocol: // no packet is both
+	case r.Protocol != 0 && r.Protocol == r.NotProtocol: // no packet is both
 		return nil
-	default: // said already
+	case r.Family == intent.AnyFamily && (bindsFamily(&r.Source) || bindsFamily(&r.Destination)):
+		return bothFamilies
+	}
+	return []ruleset.Family{ruleset.Family(r.Family)}
+}
+
+var bothFamilies = []ruleset.Family{ruleset.IPv4, ruleset.IPv6}
+
+// matchesIn are the matches of a rule for one of its families.
+func matchesIn(r *intent.Rule, f ruleset.Family) (out []ruleset.Match) {
+	notProtocol := r.NotProtocol
+	if r.Protocol != 0 { // said already
 		notProtocol = 0
 	}
-	var out []ruleset.Match
-	for _, f := range families {
-		m := ruleset.Match{
-			Family: f, Protocol: r.Protocol, NotProtocol: notProtocol,
-			ICMP: icmp(r.ICMP), NotICMP: icmp(r.NotICMP),
-		}
-		if !addresses(&m, f, r) {
-			continue
-		}
-		for _, src := range portAlternatives(&r.Source, f) {
-			for _, dst := range portAlternatives(&r.Destination, f) {
-				m := m
-				m.SrcPorts, m.SrcPortSets = src.ports, src.sets
-				m.DstPorts, m.DstPortSets = dst.ports, dst.sets
-				m.NotSrcPorts, m.NotSrcPortSets = portRanges(r.Source.NotPorts), portSets(r.Source.NotNamedPorts, f)
-				m.NotDstPorts, m.NotDstPortSets = portRanges(r.Destination.NotPorts), portSets(r.Destination.NotNamedPorts, f)
-				out = append(out, withPortProtocol(m)...)
-			}
+	m := ruleset.Match{
+		Family: f, Protocol: r.Protocol, NotProtocol: notProtocol,
+		ICMP: icmp(r.ICMP), NotICMP: icmp(r.NotICMP),
+	}
+	if !addresses(&m, f, r) {
+		return nil
+	}
+	for _, src := range portAlternatives(&r.Source, f) {
+		for _, dst := range portAlternatives(&r.Destination, f) {
+			m := m
+			m.SrcPorts, m.SrcPortSets = src.ports, src.sets
+			m.DstPorts, m.DstPortSets = dst.ports, dst.sets
+			m.NotSrcPorts, m.NotSrcPortSets = portRanges(r.Source.NotPorts), portSets(r.Source.NotNamedPorts, f)
+			m.NotDstPorts, m.NotDstPortSets = portRanges(r.Destination.NotPorts), portSets(r.Destination.NotNamedPorts, f)
+			out = append(out, withPortProtocol(m)...)
 		}
 	}
 	return out

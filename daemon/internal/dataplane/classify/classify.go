@@ -29,9 +29,20 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
+// Matcher knows what rules match, so that this need not be in memory for all
+// of them at all times. It is a pointer, says always the same, and is not
+// asked again once a rule is known.
+type Matcher interface {
+	Match(f ruleset.Family, nth int) ruleset.Match
+}
+
 // Rule is one rule, in order.
 type Rule struct {
-	Match *ruleset.Match
+	// Of knows what the rule matches, as its Nth of the Family. Two rules are
+	// the same if Of, Family, Nth, Chain and Ends are.
+	Of     Matcher
+	Family ruleset.Family
+	Nth    int
 	// Chain is where the rule is counted and done. If it Ends, packets go
 	// there for good; if not (Log, Pass), they come back and go on with the
 	// rule Next.

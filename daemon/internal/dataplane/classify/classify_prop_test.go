@@ -67,6 +67,17 @@ func some[T any](r *rand.Rand, from []T) []T {
 	return out
 }
 
+// exactly is a matcher of one match.
+type exactly struct{ match ruleset.Match }
+
+func (e *exactly) Match(ruleset.Family, int) ruleset.Match { return e.match }
+
+// rule is a random rule; the caller says what follows.
+func (r random) rule(chain string) Rule {
+	m := r.match()
+	return Rule{Of: &exactly{*m}, Family: m.Family, Chain: chain, Ends: r.IntN(3) > 0}
+}
+
 func (r random) match() *ruleset.Match {
 	one := func(n int) bool { return r.IntN(n) == 0 }
 	m := &ruleset.Match{Family: pick(r.Rand, ruleset.AnyFamily, ruleset.IPv4, ruleset.IPv4, ruleset.IPv6)}
@@ -107,7 +118,7 @@ func setFor(f ruleset.Family, i int) string { return fmt.Sprintf("s%d-%d", i, f)
 func (r random) rules(n int) []Rule {
 	var out []Rule
 	for i := range n {
-		x := Rule{Match: r.match(), Chain: fmt.Sprint("r", i), Ends: r.IntN(3) > 0}
+		x := r.rule(fmt.Sprint("r", i))
 		if !x.Ends {
 			x.Next = i + 1
 			if r.IntN(2) == 0 {
@@ -116,7 +127,7 @@ func (r random) rules(n int) []Rule {
 		}
 		out = append(out, x)
 	}
-	return append(out, Rule{Match: &ruleset.Match{}, Chain: fmt.Sprint("r", n), Ends: true})
+	return append(out, Rule{Of: &exactly{}, Chain: fmt.Sprint("r", n), Ends: true})
 }
 
 func (r random) member() (string, netip.Prefix) {
@@ -168,7 +179,7 @@ func (r random) world(rules []Rule) *ruleset.State {
 func oneByOne(s *ruleset.State, rules []Rule, p ruleset.Packet) []string {
 	var out []string
 	for i := 0; ; {
-		s.Want(ruleset.ID{Kind: ruleset.KindChain, Name: "test"}, &ruleset.Chain{Hook: ruleset.HookForward, Rules: []ruleset.Rule{{Match: *rules[i].Match, Action: ruleset.Action{Verb: ruleset.Drop}}}})
+		s.Want(ruleset.ID{Kind: ruleset.KindChain, Name: "test"}, &ruleset.Chain{Hook: ruleset.HookForward, Rules: []ruleset.Rule{{Match: rules[i].Of.Match(0, 0), Action: ruleset.Action{Verb: ruleset.Drop}}}})
 		v, _ := s.Eval(ruleset.HookForward, p)
 		s.Unwant(ruleset.ID{Kind: ruleset.KindChain, Name: "test"})
 		switch {
@@ -222,7 +233,7 @@ func (r random) edited(rules []Rule, made *int) []Rule {
 	for range 1 + r.IntN(3) {
 		switch at := r.IntN(len(list) + 1); {
 		case r.IntN(2) == 0 || len(list) == 0:
-			x := &linked{Rule: Rule{Match: r.match(), Chain: fmt.Sprint("r", *made), Ends: r.IntN(3) > 0}}
+			x := &linked{Rule: r.rule(fmt.Sprint("r", *made))}
 			*made++
 			list = slices.Insert(list, at, x)
 		case r.IntN(2) == 0:
@@ -308,7 +319,7 @@ func TestCompile_SaysWhatTheRulesSay(t *testing.T) {
 					if !slices.Equal(want, got) {
 						text := ""
 						for i := range rules {
-							text += fmt.Sprintf("%s: %s ends=%v next=%d\n", rules[i].Chain, (&ruleset.Rule{Match: *rules[i].Match, Action: ruleset.Action{Verb: ruleset.Accept}}).String(), rules[i].Ends, rules[i].Next)
+							text += fmt.Sprintf("%s: %s ends=%v next=%d\n", rules[i].Chain, (&ruleset.Rule{Match: rules[i].Of.Match(0, 0), Action: ruleset.Action{Verb: ruleset.Accept}}).String(), rules[i].Ends, rules[i].Next)
 						}
 						t.Fatalf("%+v egress=%v: rules say %q, program %q\n%s\nmembers %v\n%s", pk, egress, want, got, text, r.members, out)
 					}
@@ -419,7 +430,7 @@ func TestProgram_TellsNothingOfWhatStays(t *testing.T) {
 	out := &counted{}
 	p := r.program(false, DefaultLimits, out)
 	udp := func(port uint16, chain string) Rule {
-		return Rule{Match: &ruleset.Match{Protocol: 17, DstPorts: []ruleset.PortRange{{Min: port, Max: port}}}, Chain: chain, Ends: true}
+		return Rule{Of: &exactly{ruleset.Match{Protocol: 17, DstPorts: []ruleset.PortRange{{Min: port, Max: port}}}}, Chain: chain, Ends: true}
 	}
 	rules := r.rules(30)
 	for port := range uint16(100) {

@@ -97,7 +97,7 @@ func (s *space) decide(c *class, q *question, place int64, before target) target
 
 // newRule takes the peer and the ports out of a match.
 func (s *space) newRule(in *Rule) *rule {
-	m := *in.Match
+	m := in.Of.Match(in.Family, in.Nth)
 	out := &rule{
 		space: s, chain: s.program.targets.chain(in.Chain), ends: in.Ends,
 		protocol: m.Protocol, notProtocol: m.NotProtocol, ports: m.DstPorts, notPorts: m.NotDstPorts, wide: isWide(m.DstPorts),

@@ -36,9 +36,8 @@ func New(in Input, limits Limits, out Out) *Program {
 }
 
 // Update makes the rules those of the list; the last one matches all and ends.
-// A rule is the one of before if its Match is the same (not only equal), and
-// its Chain; what does not change costs next to nothing. Matches are kept, and
-// are not to be changed.
+// What does not change costs next to nothing. The list is kept, and is not to
+// be changed.
 func (p *Program) Update(list []Rule) {
 	aligned := align(p.list, list)
 	for _, s := range p.spaces {

@@ -75,21 +75,14 @@ func (s *space) toldOf(n netip.Prefix, c *class) target {
 // tell passes on what is different from what was told.
 func (s *space) tell() {
 	out, p := s.program.out, s.program
-	if !s.told {
-		s.told = true
+	if s.toldEntry == nil {
 		for _, name := range []string{s.singles(), s.wides()} {
 			out.Want(mapID(name), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
 		}
-		field := ruleset.FieldSrc
-		if p.in.Egress {
-			field = ruleset.FieldDst
-		}
-		lookup := func(m string) ruleset.Rule {
-			return ruleset.Rule{Match: ruleset.Match{Family: s.family}, Action: ruleset.Action{Verb: ruleset.Classify, Field: field, Target: m}}
-		}
-		out.Want(chainID(s.entry()), &ruleset.Chain{Rules: []ruleset.Rule{
-			lookup(s.singles()), lookup(s.wides()), {Action: ruleset.Action{Verb: ruleset.Goto, Target: s.root.name}},
-		}})
+	}
+	if entry := s.entryRules(); s.toldEntry == nil || len(entry) != len(s.toldEntry) || entry[0].Action != s.toldEntry[0].Action {
+		s.toldEntry = entry
+		out.Want(chainID(s.entry()), &ruleset.Chain{Rules: entry})
 	}
 	for c := range s.dirty {
 		s.tellClass(c)
@@ -115,6 +108,32 @@ func (s *space) tell() {
 	if len(s.moved) > 0 {
 		s.moved = map[netip.Prefix]target{} // gives the memory of a burst back
 	}
+}
+
+// entryRules look the peer up in the maps that hold some.
+func (s *space) entryRules() (rules []ruleset.Rule) {
+	field := ruleset.FieldSrc
+	if s.program.in.Egress {
+		field = ruleset.FieldDst
+	}
+	single, wide := 32, false
+	if s.family == ruleset.IPv6 {
+		single = 128
+	}
+	for _, n := range s.lengths[:single] {
+		wide = wide || n > 0
+	}
+	for _, m := range [...]struct {
+		name string
+		used bool
+	}{{s.singles(), s.lengths[single] > 0}, {s.wides(), wide}} {
+		if m.used {
+			rules = append(rules, ruleset.Rule{
+				Match: ruleset.Match{Family: s.family}, Action: ruleset.Action{Verb: ruleset.Classify, Field: field, Target: m.name},
+			})
+		}
+	}
+	return append(rules, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Goto, Target: s.root.name}})
 }
 
 func (s *space) mapFor(n netip.Prefix) string {
@@ -206,7 +225,7 @@ func (s *space) untellAll() {
 		s.untell(c)
 	}
 	s.untell(s.root)
-	if s.told {
+	if s.toldEntry != nil {
 		out.Unwant(chainID(s.entry()))
 		out.Unwant(mapID(s.singles()))
 		out.Unwant(mapID(s.wides()))

@@ -25,7 +25,9 @@ func (r *revision) any(is func(*rule) bool) bool {
 // align finds what of the rules before is in the rules now, in the same
 // order: for each of now the index before, or -1.
 func align(before, now []Rule) []int {
-	same := func(a, b *Rule) bool { return a.Match == b.Match && a.Ends == b.Ends && a.Chain == b.Chain }
+	same := func(a, b *Rule) bool {
+		return a.Of == b.Of && a.Nth == b.Nth && a.Family == b.Family && a.Ends == b.Ends && a.Chain == b.Chain
+	}
 	out := make([]int, len(now))
 	a := 0
 	for a < len(now) && a < len(before) && same(&now[a], &before[a]) {
@@ -38,19 +40,21 @@ func align(before, now []Rule) []int {
 		z++
 	}
 	type key struct {
-		match *ruleset.Match
-		chain string
+		of     Matcher
+		family ruleset.Family
+		nth    int
+		chain  string
 	}
 	at := map[key]int{}
 	for i := a; i < len(before)-z; i++ {
-		at[key{before[i].Match, before[i].Chain}] = i
+		at[key{before[i].Of, before[i].Family, before[i].Nth, before[i].Chain}] = i
 	}
 	// Of those that are there in both, the longest that are in order.
 	var tails []int // by length, the index now of the least last one
 	prev := map[int]int{}
 	for i := a; i < len(now)-z; i++ {
 		out[i] = -1
-		j, ok := at[key{now[i].Match, now[i].Chain}]
+		j, ok := at[key{now[i].Of, now[i].Family, now[i].Nth, now[i].Chain}]
 		if !ok || !same(&now[i], &before[j]) {
 			continue
 		}
@@ -88,8 +92,8 @@ func (s *space) take(before, now []Rule, aligned []int) (rev revision) {
 	kept := make([]bool, len(before))
 	for i := len(now) - 1; i >= 0; i-- { // what may follow a rule is behind it
 		in, j := &now[i], aligned[i]
-		if j >= 0 && old[j] == nil || j < 0 && in.Match.Family != ruleset.AnyFamily && in.Match.Family != s.family {
-			continue // of the other family
+		if in.Family != ruleset.AnyFamily && in.Family != s.family {
+			continue
 		}
 		var next *rule
 		if named(now, i) {

@@ -38,7 +38,8 @@ type space struct {
 	// led that have moved.
 	dirty map[*class]struct{}
 	moved map[netip.Prefix]target
-	told  bool // the entry and the maps of peers
+	// toldEntry are the rules of the entry; nil: nothing was told yet.
+	toldEntry []ruleset.Rule
 	// affected are peers that are to be placed again, ended atoms whose
 	// numbers are free after that.
 	affected map[netip.Prefix]struct{}

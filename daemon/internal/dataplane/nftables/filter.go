@@ -68,13 +68,15 @@ type Filter struct {
 	dirtyVerdicts map[*verdictMap]struct{}
 	doomed        map[ref]struct{} // in the kernel, not wanted
 
-	k     *kernel // nil: to be read
-	refs  map[ref]int
-	gen   uint32 // generation at which k was right
-	owns  bool
-	why   string // why the table is not owned
-	drift []string
-	by    string
+	k    *kernel // nil: to be read
+	refs map[ref]int
+	gen  uint32 // generation at which k was right
+	// looksAgain: elements of hash maps can be exchanged in place.
+	looksAgain bool
+	owns       bool
+	why        string // why the table is not owned
+	drift      []string
+	by         string
 	// fights are the times of the last repairs.
 	fights []time.Time
 	retry  time.Time // when what was refused is tried again
@@ -174,7 +176,7 @@ func New(cfg Config) (*Filter, error) {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
 	f := &Filter{
-		cfg: cfg, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet",
+		cfg: cfg, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet", looksAgain: looksAgain(),
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{},
 		verdicts: map[string]*verdictMap{}, dirtyVerdicts: map[*verdictMap]struct{}{},
 		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{}, refusedConsts: map[string]error{},

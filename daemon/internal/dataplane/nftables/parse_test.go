@@ -244,3 +244,13 @@ func prefixes(list ...string) (out []netip.Prefix) {
 	}
 	return out
 }
+
+func TestReleaseLooksAgain_OnlyWhereItIsKnown(t *testing.T) {
+	for release, want := range map[string]bool{
+		"6.18.0": true, "6.18.44-fc-v595": true, "6.19-rc1": true, "7.0.1": true, "6.17.9": false, "5.15.0-91-generic": false, "6": false, "": false, "next": false,
+	} {
+		if got := releaseLooksAgain(release); got != want {
+			t.Errorf("releaseLooksAgain(%q) = %v, want %v", release, got, want)
+		}
+	}
+}

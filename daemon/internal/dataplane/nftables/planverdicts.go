@@ -64,8 +64,8 @@ func (p *plan) nameVerdicts(m *verdictMap) {
 }
 
 // disturbed reports whether a key that is found before and after, might, if
-// the map is changed in place, not be found in between: its data change, or it
-// moves from one range to another. Then the map is made anew, and the rules
+// the map is changed in place, not be found in between: its data change (see
+// looksAgain), or it moves from one range to another. Then the map is made anew, and the rules
 // that use it are replaced, which packets see at once.
 func (p *plan) disturbed(m *verdictMap, have *kset, spec setSpec) bool {
 	if have == nil {
@@ -77,7 +77,7 @@ func (p *plan) disturbed(m *verdictMap, have *kset, spec setSpec) bool {
 		key = kernelKey(key, spec)
 		old := have.verdicts[key]
 		switch {
-		case wanted && old.there && !p.means(old, e):
+		case wanted && old.there && !p.means(old, e) && (spec.interval() || !p.f.looksAgain):
 			return true
 		case spec.interval() && wanted != old.there:
 			n := len(key) / 2
