@@ -245,20 +245,25 @@ func eachFilter(t *testing.T, run func(t *testing.T)) {
 // it.
 func TestNetnsHostile_CorpusFaresAsWritten(t *testing.T) {
 	eachFilter(t, func(t *testing.T) {
-		a := newArena(t, hostilePicture)
 		corpus := hostileCorpus()
-		through := 0
-		for _, h := range corpus {
-			a.forget()
-			passed := a.send(h)
-			through += len(passed)
-			a.check(h, passed)
-			if h.passes >= 0 && len(passed) != h.passes {
-				t.Errorf("%s by %s: %d packets pass, want %d\n%x", h.name, h.iface, len(passed), h.passes, h.frames)
-			}
-		}
+		through := newArena(t, hostilePicture).fares(corpus)
 		t.Logf("%d sequences, %d packets pass", len(corpus), through)
 	})
+}
+
+// fares sends the corpus, and counts what passes.
+func (a *arena) fares(corpus []hostile) (through int) {
+	a.t.Helper()
+	for _, h := range corpus {
+		a.forget()
+		passed := a.send(h)
+		through += len(passed)
+		a.check(h, passed)
+		if h.passes >= 0 && len(passed) != h.passes {
+			a.t.Errorf("%s by %s: %d packets pass, want %d\n%x", h.name, h.iface, len(passed), h.passes, h.frames)
+		}
+	}
+	return through
 }
 
 // TestNetnsHostile_WithoutPortsNothingPassesThatPortsDeny: where policy also
@@ -313,6 +318,10 @@ func TestNetnsHostile_DamagedPacketsNeverPassAgainstPolicy(t *testing.T) {
 			t.Logf("%8d %s", through[what], what)
 		}
 		t.Logf("%d packets sent, %d passed, none that policy denies", sent, total)
+		// Nothing has worn out; halves of packets may still wait.
+		a.fares(slices.DeleteFunc(corpus, func(h hostile) bool {
+			return len(h.frames) > 1 || strings.Contains(h.name, "fragment") || strings.Contains(h.name, "hidden")
+		}))
 		for _, want := range []string{
 			"protocol 6 to the host from eth0", "protocol 6 to the host from eth2", "protocol 6 to the host from cali1", "protocol 6 to the host from cali3",
 			"protocol 6 forwarded from eth0", "protocol 6 forwarded from cali1", "protocol 17 to the host from eth0", "protocol 58 to the host from eth0", "protocol 1 to the host from eth0",

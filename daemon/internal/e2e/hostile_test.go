@@ -505,7 +505,7 @@ func mutant(r *rand.Rand, corpus []hostile) hostile {
 	case 1: // something else in between
 		other := corpus[r.IntN(len(corpus))]
 		if other.iface == h.iface {
-			h.frames = slices.Insert(h.frames, r.IntN(len(h.frames)+1), other.frames[r.IntN(len(other.frames))])
+			h.frames = slices.Insert(h.frames, r.IntN(len(h.frames)+1), slices.Clone(other.frames[r.IntN(len(other.frames))]))
 		}
 	case 2: // by another interface of the kind
 		kind := taps
