@@ -309,13 +309,12 @@ func (p *Planner) head(s *subject, pl *place) []ruleset.Rule {
 		Action: ruleset.Action{Verb: ruleset.Accept},
 	}
 	invalid := func() {
+		match := ruleset.Match{CtState: ruleset.CtInvalid}
 		if !p.settings.AllowInvalid {
-			add(ruleset.Rule{
-				Match:   ruleset.Match{CtState: ruleset.CtInvalid},
-				Action:  ruleset.Action{Verb: ruleset.Drop},
-				Counter: true, Comment: "invalid connection state",
-			})
+			add(refuse(match, "invalid connection state"))
+			return
 		}
+		add(ruleset.Rule{Match: match, Action: ruleset.Action{Verb: ruleset.Jump, Target: chainNoPorts}})
 	}
 	essential, failsafe, rawFailsafe := chainEssentialIn, chainFailsafeIn, chainFailsafeRawIn
 	if pl.direction == api.Egress {

@@ -26,6 +26,7 @@ const (
 	chainAllowPreDNAT      = "allow-pre-dnat"
 	chainLoopbackGuard     = "loopback-guard"
 	chainToHost            = "workload-to-host"
+	chainNoPorts           = "no-ports"
 )
 
 // ICMPv6 without which a host falls off its link: multicast listener
@@ -73,11 +74,32 @@ func (p *Planner) planFixed() {
 	accept := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Accept}}
 	setAccept := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.SetMark, Mark: MarkAccept, MarkMask: MarkAccept}}
 	noTrack := ruleset.Rule{Action: ruleset.Action{Verb: ruleset.NoTrack}}
-	p.wantChain(chainAllowUntracked, &ruleset.Chain{Rules: []ruleset.Rule{noTrack, setAccept, accept}})
+	p.wantChain(chainAllowUntracked, &ruleset.Chain{Rules: []ruleset.Rule{jump(chainNoPorts), noTrack, setAccept, accept}})
+	p.wantChain(chainNoPorts, &ruleset.Chain{Rules: noPorts()})
 	p.wantChain(chainAllowPreDNAT, &ruleset.Chain{Rules: []ruleset.Rule{setAccept, accept}})
 	p.wantChain(chainAccepted, &ruleset.Chain{Rules: []ruleset.Rule{clearMark(MarkAccept), accept}})
 	p.wantChain(chainLoopbackGuard, &ruleset.Chain{Rules: loopbackGuard()})
 	p.wantChain(chainToHost, &ruleset.Chain{Rules: p.toHost()})
+}
+
+// noPorts drops packets of protocols with ports in which there are none to be
+// read: a Deny for a port would not match them, an Allow for all ports would.
+// The kernel puts fragments together before it asks us, but not what hides
+// behind the fragment header of a whole packet (RFC 6946); of a later fragment
+// there nftables takes part of the IPv6 header for the ports (seen with Linux
+// 6.18). Connection tracking takes all of these for invalid, so this is for
+// where invalid packets are not dropped.
+func noPorts() []ruleset.Rule {
+	read := one(refuse(ruleset.Match{Family: ruleset.IPv6, Fragment: true}, "fragment of what cannot be put together"))
+	var rest []ruleset.Rule
+	for _, proto := range portProtocols {
+		read = append(read, ruleset.Rule{
+			Match:  ruleset.Match{Protocol: proto, DstPorts: []ruleset.PortRange{{Min: 0, Max: 1<<16 - 1}}},
+			Action: ruleset.Action{Verb: ruleset.Return},
+		})
+		rest = append(rest, refuse(ruleset.Match{Protocol: proto}, "ports cannot be read"))
+	}
+	return append(read, rest...)
 }
 
 func marked(bit uint32) ruleset.Match { return ruleset.Match{Mark: bit, MarkMask: bit} }

@@ -192,15 +192,16 @@ func TestNetnsLoopbackAddressesStayInside(t *testing.T) {
 
 // TestNetnsScenario_OurMarksLeaveClean: what is allowed before tracking or
 // before the rewrite is so for our own chains only: behind them, no program
-// sees our bits; and whoever had set them before has said nothing.
+// sees our bits, and all see their own; and whoever had set ours before has said
+// nothing.
 func TestNetnsScenario_OurMarksLeaveClean(t *testing.T) {
 	families(t, func(t *testing.T, s *stage, text func(string) string) {
 		s.nft("table inet strangers {\n" +
 			"chain before { type filter hook prerouting priority -310;\nmeta mark set 0xffffffff\n}\n" +
 			"chain sent { type filter hook output priority -310;\nmeta mark set 0xffffffff\n}\n" +
-			"chain in { type filter hook input priority 10;\nmeta mark & 0x10000 != 0 drop\n}\n" +
-			"chain out { type filter hook output priority 10;\nmeta mark & 0x10000 != 0 drop\n}\n" +
-			"chain through { type filter hook forward priority 10;\nmeta mark & 0x10000 != 0 drop\n}\n}\n")
+			"chain in { type filter hook input priority 10;\nmeta mark & 0x10000 != 0 drop\nmeta mark & 0xff != 0xff drop\n}\n" +
+			"chain out { type filter hook output priority 10;\nmeta mark & 0x10000 != 0 drop\nmeta mark & 0xff != 0xff drop\n}\n" +
+			"chain through { type filter hook forward priority 10;\nmeta mark & 0x10000 != 0 drop\nmeta mark & 0xff != 0xff drop\n}\n}\n")
 		s.show(text(tierDefault + hEth0 + hep("g", "eth1", "") +
 			gnp("u", onHosts+"doNotTrack: true, applyOnForward: true, ingress: [{action: Allow, protocol: UDP, destination: {ports: [80]}}], egress: [{action: Allow, protocol: UDP, destination: {ports: [80]}}]") +
 			gnp("d", onHosts+"preDNAT: true, applyOnForward: true, types: [Ingress], ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]") +

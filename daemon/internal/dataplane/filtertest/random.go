@@ -236,6 +236,7 @@ func (g *generator) match() ruleset.Match {
 		return m
 	}
 	m.HopLimit255 = m.Family == ruleset.IPv6 && pick(10)
+	m.Fragment = m.Family == ruleset.IPv6 && pick(20)
 	w := worlds[m.Family]
 	for _, f := range []*[]netip.Prefix{&m.Src, &m.NotSrc, &m.Dst, &m.NotDst} {
 		if pick(6) {

@@ -46,6 +46,9 @@ func (c *conj) either(choices ...string) {
 
 func (c *conj) match() error {
 	m := c.m
+	if m.Fragment && m.Family != ruleset.IPv6 {
+		return fmt.Errorf("fragment header without family IPv6")
+	}
 	if m.HopLimit255 && m.Family != ruleset.IPv6 {
 		return fmt.Errorf("hop limit without family IPv6")
 	}
@@ -74,6 +77,9 @@ func (c *conj) match() error {
 	}
 	if m.HopLimit255 {
 		c.add(" -m hl --hl-eq 255")
+	}
+	if m.Fragment {
+		c.add(" -m frag")
 	}
 	// Ports before addresses: a comparison costs less than a look-up in a
 	// set, and most rules that do not match differ in the port already.

@@ -70,6 +70,7 @@ var kinds = map[string]exprKind{
 	"immediate": {containers: []uint16{unix.NFTA_IMMEDIATE_DATA}, registers: []uint16{unix.NFTA_IMMEDIATE_DREG}},
 	"payload":   {registers: []uint16{unix.NFTA_PAYLOAD_DREG, unix.NFTA_PAYLOAD_SREG}},
 	"meta":      {registers: []uint16{unix.NFTA_META_DREG, unix.NFTA_META_SREG}},
+	"exthdr":    {registers: []uint16{unix.NFTA_EXTHDR_DREG, unix.NFTA_EXTHDR_SREG}},
 	"ct":        {registers: []uint16{unix.NFTA_CT_DREG, unix.NFTA_CT_SREG}},
 	"lookup": {registers: []uint16{unix.NFTA_LOOKUP_SREG, unix.NFTA_LOOKUP_DREG},
 		ignored: []uint16{unix.NFTA_LOOKUP_SET_ID}, lookup: true},

@@ -50,6 +50,18 @@ func (p *prog) payload(base, offset, length, dreg uint32) {
 	})
 }
 
+// extension tells in register 1 whether the packet has an IPv6 extension header.
+func (p *prog) extension(number byte) {
+	p.expr("exthdr", func() {
+		p.u32(unix.NFTA_EXTHDR_DREG, reg1)
+		p.bytes(unix.NFTA_EXTHDR_TYPE, []byte{number})
+		p.u32(unix.NFTA_EXTHDR_OFFSET, 0)
+		p.u32(unix.NFTA_EXTHDR_LEN, 1)
+		p.u32(unix.NFTA_EXTHDR_FLAGS, unix.NFT_EXTHDR_F_PRESENT)
+		p.u32(unix.NFTA_EXTHDR_OP, unix.NFT_EXTHDR_OP_IPV6)
+	})
+}
+
 // is compares register 1; not: differs.
 func (p *prog) is(v []byte, not bool) {
 	op := uint32(unix.NFT_CMP_EQ)

@@ -250,6 +250,12 @@ func (c *conj) match() error {
 		}
 		c.add(func(p *prog) { p.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 7, 1, reg1); p.is([]byte{255}, false) })
 	}
+	if m.Fragment {
+		if m.Family != ruleset.IPv6 {
+			return fmt.Errorf("fragment header without family IPv6")
+		}
+		c.add(func(p *prog) { p.extension(unix.IPPROTO_FRAGMENT); p.is([]byte{1}, false) })
+	}
 	// Ports before addresses: a comparison costs less than a look-up in a
 	// set, and most rules that do not match differ in the port already.
 	if err := c.ports(); err != nil {

@@ -98,6 +98,8 @@ func (r *reader) expression(name string, a map[uint16][]byte) {
 		if _, writes := a[unix.NFTA_CT_SREG]; !writes {
 			r.load(toU32(a[unix.NFTA_CT_DREG]), source{what: map[uint32]string{unix.NFT_CT_STATE: "state", unix.NFT_CT_STATUS: "status"}[toU32(a[unix.NFTA_CT_KEY])], size: 4})
 		}
+	case "exthdr": // not a field that is known
+		r.load(toU32(a[unix.NFTA_EXTHDR_DREG]), source{size: int(toU32(a[unix.NFTA_EXTHDR_LEN]))})
 	case "fib":
 		what, flags := "", toU32(a[unix.NFTA_FIB_FLAGS])
 		switch toU32(a[unix.NFTA_FIB_RESULT]) {

@@ -142,6 +142,8 @@ type Packet struct {
 	DNATed   bool
 	Mark     uint32
 	HopLimit uint8
+	// Fragment: see Match.
+	Fragment bool
 }
 
 // Verdict is what becomes of a packet at a hook.
@@ -316,6 +318,7 @@ func (e *evaluation) matches(m *Match) bool {
 		m.ICMP != nil && !m.ICMP.covers(p),
 		m.NotICMP != nil && m.NotICMP.covers(p),
 		m.HopLimit255 && p.HopLimit != 255,
+		m.Fragment && !p.Fragment,
 		len(m.Src) > 0 && !covers(m.Src, p.Src),
 		covers(m.NotSrc, p.Src),
 		len(m.Dst) > 0 && !covers(m.Dst, p.Dst),

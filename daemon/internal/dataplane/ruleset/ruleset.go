@@ -166,6 +166,10 @@ type Match struct {
 	ICMP, NotICMP *ICMP
 	// HopLimit255: IPv6 hop limit is 255 (needs Family IPv6).
 	HopLimit255 bool
+	// Fragment: an IPv6 fragment header is still there (needs Family IPv6),
+	// though the kernel has put together what belongs together. It takes away
+	// one; what has a second, or a length that no fragment can have, stays.
+	Fragment bool
 	// Prefix lists are ORed inside, need Family to be their family.
 	Src, NotSrc, Dst, NotDst []netip.Prefix
 	// Sets are ANDed; need Family; TypeNet.

@@ -189,6 +189,9 @@ func (m *Match) words() []string {
 	if m.HopLimit255 {
 		add("hoplimit 255")
 	}
+	if m.Fragment {
+		add("fragment")
+	}
 	list := func(name string, n int, text func(int) string) {
 		if n == 0 {
 			return

@@ -13,8 +13,7 @@ var calcFaults = []mutation{
 	{file: "daemon/internal/calc/translate.go", old: `if len(e.NotNets) > 0 && !c.deny {`, now: `if len(e.NotNets) > 0 {`,
 		damage: "a Deny with excepted nets of one family does not exist for the other"},
 	{file: "daemon/internal/calc/translate.go", old: `if n.Bits() == 0 { // nothing is outside of it`, now: `if n.Bits() < 0 {`,
-		damage: "to except everything excepts nothing",
-		alike:  "the planner renders the exception of a whole family, and each packet filter makes a rule that matches nothing of it"},
+		damage: "to except everything excepts nothing"},
 	{file: "daemon/internal/calc/translate.go", old: `	return all == f
 }`, now: `	return all != 0
 }`, damage: "a list with everything of one family is everything of both"},
@@ -52,14 +51,12 @@ var calcFaults = []mutation{
 			return true`, damage: "a policy that selects one endpoint is not said"},
 	{file: "daemon/internal/calc/policies.go", old: `	if !s.judges(p.local[endpoint]) {
 		return nil`, now: `	if !s.judges(p.local[endpoint]) && s != sortUntracked {
-		return nil`, damage: "a wildcard endpoint has doNotTrack policies",
-		alike: "the planner gives a wildcard endpoint no chain for them"},
+		return nil`, damage: "a wildcard endpoint has doNotTrack policies"},
 	{file: "daemon/internal/calc/policies.go", old: `		if pol.sort != s {
 			continue`, now: `		if pol.sort != s && s != sortNormal {
 			continue`, damage: "early policies make a tier of normal ones end"},
 	{file: "daemon/internal/calc/sets.go", old: `if p.name == x.port && (x.protocol == 0 || x.protocol == p.protocol) {`, now: `if p.name == x.port {`,
-		damage: "a named port is of every protocol",
-		alike:  "a member of such a set has its protocol, and the rule has its own: where they differ no packet is both"},
+		damage: "a named port is of every protocol"},
 	{file: "daemon/internal/calc/sets.go", old: `		labels[labelServiceAccount] = o.Spec.ServiceAccountName`, now: `		_ = o.Spec.ServiceAccountName`,
 		damage: "selectors do not see service accounts"},
 	{file: "daemon/internal/calc/sets.go", old: `	case api.KindHostEndpoint, api.KindNetworkSet, api.KindGlobalNetworkSet:
@@ -71,7 +68,7 @@ var calcFaults = []mutation{
 		}`, damage: "a network set stays as it was first"},
 	{file: "daemon/internal/calc/sets.go", old: `			if present {
 				c.Value = intent.IsMember{}
-			}`, now: `			c.Value = intent.IsMember{}`, damage: "members that go stay"},
+			}`, now: `			c.Value = map[bool]intent.Value{true: intent.IsMember{}, false: intent.IsMember{}}[present]`, damage: "members that go stay"},
 	{file: "daemon/internal/calc/workloads.go", old: `if low.Name == "" || k.Compare(low) < 0 {`, now: `if low.Name == "" || k.Compare(low) > 0 {`,
 		damage: "of workload endpoints of one interface the last governs"},
 	{file: "daemon/internal/calc/workloads.go", old: `	case ep.refused:

@@ -66,7 +66,7 @@ var iptablesFaults = []mutation{
 
 // flowFaults are in what decides which established flows are cut.
 var flowFaults = []mutation{
-	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if v == Accepted || now.Chains[t.Chain].Rules[t.Rule].KeepFlows {`, now: `if v == Accepted {`, damage: "flows that are to be kept are cut"},
+	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if v == Accepted || now.Chains[t.Chain].Rules[t.Rule].KeepFlows {`, now: `if v == Accepted || t.Chain == "" && now.Chains[t.Chain].Rules[t.Rule].KeepFlows {`, damage: "flows that are to be kept are cut"},
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `	return was
 `, now: `	return true
 `, damage: "flows that were denied before are cut"},

@@ -10,7 +10,7 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/endpoints.go", old: `		Match:  ruleset.Match{CtState: ruleset.CtEstablished | ruleset.CtRelated},`, now: `		Match:  ruleset.Match{CtState: ruleset.CtEstablished},`, damage: "related packets are judged as new ones"},
 	{file: "daemon/internal/dataplane/endpoints.go", old: `if !p.settings.AllowInvalid {`, now: `if p.settings.AllowInvalid {`, damage: "disableConntrackInvalidCheck is read the wrong way round"},
 	{file: "daemon/internal/dataplane/endpoints.go", old: `= chainEssentialOut, chainFailsafeOut, chainFailsafeRawOut`, now: `= chainEssentialOut, chainFailsafeIn, chainFailsafeRawOut`, damage: "failsafes in are those out"},
-	{file: "daemon/internal/dataplane/endpoints.go", old: `add(toEssential(essential), jump(rawFailsafe))`, now: `add(toEssential(essential), jump(failsafe))`,
+	{file: "daemon/internal/dataplane/endpoints.go", old: `add(toEssential(essential), jump(rawFailsafe))`, now: `add(toEssential(essential), jump(map[bool]string{true: failsafe, false: rawFailsafe}[judges]))`,
 		damage: "untracked policy stops the answers of failsafes"},
 	{file: "daemon/internal/dataplane/endpoints.go", old: `			add(toEssential(essential), jump(failsafe))
 		case`, now: `			add(toEssential(essential))
@@ -26,13 +26,11 @@ var plannerFaults = []mutation{
 		damage: "loopback addresses come in"},
 	{file: "daemon/internal/dataplane/endpoints.go", old: `	case st == stageUntracked && s.host.Interface == api.AllInterfaces:
 		return nil // not for wildcard endpoints`, now: `	case st == stageUntracked && s.host.Interface == "":
-		return nil`, damage: "a wildcard endpoint has doNotTrack policy",
-		alike: "calc says no such policies of a wildcard endpoint"},
+		return nil`, damage: "a wildcard endpoint has doNotTrack policy"},
 	{file: "daemon/internal/dataplane/dispatch.go", old: `if have, ok := claims[iface]; !ok || endpoint < have {`, now: `if have, ok := claims[iface]; !ok || endpoint > have {`, damage: "of host endpoints the last by name governs"},
 	{file: "daemon/internal/dataplane/dispatch.go", old: `if wildcard == "" || name < wildcard {`, now: `if wildcard == "" || name > wildcard {`, damage: "of wildcard endpoints the last by name governs"},
 	{file: "daemon/internal/dataplane/dispatch.go", old: `if have, ok := taken[ep.Interface]; !ok || name < have {`, now: `if have, ok := taken[ep.Interface]; !ok || name > have {`,
-		damage: "of workload endpoints of one interface the last governs",
-		alike:  "calc says one endpoint of an interface only"},
+		damage: "of workload endpoints of one interface the last governs"},
 	{file: "daemon/internal/dataplane/dispatch.go", old: `if iface != loopback && holdsOneOf(i, ep.ExpectedIPs) {`, now: `if holdsOneOf(i, ep.ExpectedIPs) {`, damage: "an address on lo claims lo"},
 	{file: "daemon/internal/dataplane/dispatch.go", old: `			entries[iface] = ruleset.Entry{Chain: chainToHost}`, now: `			entries[iface] = ruleset.Entry{}`, damage: "a workload reaches the host whatever defaultEndpointToHostAction says"},
 	{file: "daemon/internal/dataplane/dispatch.go", old: `			entries[iface] = ruleset.Entry{Chain: prefixSource + name}`, now: `			entries[iface] = ruleset.Entry{Chain: strings.Repeat(prefixSource+name, 0)}`, damage: "a workload may send as anybody"},
@@ -46,8 +44,7 @@ var plannerFaults = []mutation{
 		damage: "no ICMPv6 of a workload is essential"},
 	{file: "daemon/internal/dataplane/base.go", old: `one(out(mapToWorkload)), p.unknown(toUnknown))`, now: `one(out(mapToWorkload)))`, damage: "what is forwarded to an unknown workload passes"},
 	{file: "daemon/internal/dataplane/base.go", old: `one(in(mapRawIn)), p.unknown(fromUnknown), p.toWildcard("hui-"))`, now: `one(in(mapRawIn)), p.toWildcard("hui-"))`,
-		damage: "what an unknown workload sends is not stopped before connection tracking",
-		alike:  "it is stopped at the hooks input and forward, and nothing in between lets it be seen"},
+		damage: "what an unknown workload sends is not stopped before connection tracking"},
 	{file: "daemon/internal/dataplane/base.go", old: `p.untrackedOut(), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))`, now: `p.untrackedOut(), one(out(mapOut)), p.toWildcard("ho-"))`,
 		damage: "a wildcard endpoint judges what the host sends to unknown workloads"},
 	{file: "daemon/internal/dataplane/base.go", old: `one(in(mapForwardIn)), p.toWildcard("hfi-"))`, now: `one(in(mapForwardIn)))`, damage: "a wildcard endpoint does not judge what is forwarded, as it comes in"},
@@ -62,7 +59,7 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/fixed.go", old: `m.Src = append(m.Src, f.Net)`, now: `m.Dst = append(m.Dst, f.Net)`, damage: "the net of an inbound failsafe is compared with the destination"},
 	{file: "daemon/internal/dataplane/fixed.go", old: `answersIn := failsafeRules(s.FailsafeOutbound, peerIsSource, portIsSource)`, now: `answersIn := failsafeRules(s.FailsafeOutbound, peerIsSource, portIsDestination)`,
 		damage: "answers of failsafes are known by their destination port"},
-	{file: "daemon/internal/dataplane/fixed.go", old: `Rules: []ruleset.Rule{noTrack, setAccept, accept}`, now: `Rules: []ruleset.Rule{noTrack, accept, setAccept}`, damage: "what untracked policy allows has no mark"},
+	{file: "daemon/internal/dataplane/fixed.go", old: `Rules: []ruleset.Rule{jump(chainNoPorts), noTrack, setAccept, accept}`, now: `Rules: []ruleset.Rule{jump(chainNoPorts), noTrack, accept, setAccept}`, damage: "what untracked policy allows has no mark"},
 	{file: "daemon/internal/dataplane/fixed.go", old: `p.wantChain(chainPassDone, &ruleset.Chain{Rules: one(clearMark(MarkPass))})`, now: `p.wantChain(chainPassDone, &ruleset.Chain{})`, damage: "the mark of a Pass stays"},
 	{file: "daemon/internal/dataplane/fixed.go", old: `&ruleset.Chain{Rules: []ruleset.Rule{clearMark(MarkAccept), accept}}`, now: `&ruleset.Chain{Rules: []ruleset.Rule{accept}}`, damage: "the mark of an early Allow stays"},
 	{file: "daemon/internal/dataplane/workloads.go", old: `ofRouters       = []uint8{134, 137}`, now: `ofRouters       = []uint8{134}`, damage: "a workload may send redirects"},
@@ -99,10 +96,8 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/compiler.go", old: `	if u.pl.stage == stageForward {
 		end("accept"`, now: `	if u.pl.stage == stageForward && len(u.s.profiles()) == 0 {
 		end("accept"`, damage: "profiles judge what is forwarded"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `	for name := range p.dirtyProfiles {
-		for _, d := range`, now: `	for name := range p.dirtyPolicies {
-		name := name.Name
-		for _, d := range`, damage: "a profile that changes stays compiled as it was"},
+	{file: "daemon/internal/dataplane/compiler.go", old: `slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] }) {`, now: `slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] && name == "" }) {`,
+		damage: "a profile that changes stays compiled as it was"},
 	{file: "daemon/internal/dataplane/policies.go", old: `		return sortUntracked
 	case p.PreDNAT:`, now: `		return sortPreDNAT
 	case p.PreDNAT:`, damage: "a doNotTrack policy is planned as a preDNAT one"},
