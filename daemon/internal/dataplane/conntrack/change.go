@@ -12,6 +12,7 @@ import (
 // change is what a pass is about: what became other than it was.
 type change struct {
 	objects map[ruleset.ID]ruleset.Object // nil: gone
+	old     map[ruleset.ID]ruleset.Object // what they were; nil: they were not
 	// members covers the members of sets that came or went, chains are those
 	// that changed, and rest tells of other changes.
 	members cover
@@ -23,13 +24,13 @@ type change struct {
 
 // changeOf is the difference that noted wishes make to a state.
 func changeOf(s *ruleset.State, noted map[ruleset.ID]ruleset.Object) change {
-	c := change{objects: map[ruleset.ID]ruleset.Object{}}
+	c := change{objects: map[ruleset.ID]ruleset.Object{}, old: map[ruleset.ID]ruleset.Object{}}
 	for id, o := range noted {
 		old := object(s, id)
 		if reflect.DeepEqual(old, o) {
 			continue
 		}
-		c.objects[id] = o
+		c.objects[id], c.old[id] = o, old
 		switch id.Kind {
 		case ruleset.KindMember:
 			c.members.add(id.Elem.Net)
@@ -125,18 +126,24 @@ func (c *cover) add(p netip.Prefix) {
 
 // has tells whether any of the prefixes covers a.
 func (c *cover) has(a netip.Addr) bool {
+	_, ok := c.longest(a)
+	return ok
+}
+
+// longest is the longest of the prefixes that cover a; false: none does.
+func (c *cover) longest(a netip.Addr) (netip.Prefix, bool) {
 	lengths := c.lengths6[:]
 	if a.Is4() {
 		lengths = c.lengths4[:]
 	}
-	for bits, occurs := range lengths {
-		if !occurs {
+	for bits := len(lengths) - 1; bits >= 0; bits-- {
+		if !lengths[bits] {
 			continue
 		}
 		p, _ := a.Prefix(bits)
 		if _, ok := c.prefixes[p]; ok {
-			return true
+			return p, true
 		}
 	}
-	return false
+	return netip.Prefix{}, false
 }

@@ -64,13 +64,12 @@ type Part struct {
 	sock   *conn // for sockets
 	routes *routes
 
-	// then is the ruleset that the flows were last compared with, now the
-	// one that they are compared with in a pass; outside of a pass they are
-	// alike. noted is what was wanted since; a nil Object: is not wanted.
-	then, now *ruleset.State
-	noted     map[ruleset.ID]ruleset.Object
-	begun     bool // then is the first plan or a later one
-	pass      *pass
+	// now is the ruleset that flows were last compared with, or are in a
+	// pass. noted is what was wanted since; a nil Object: is not wanted.
+	now   *ruleset.State
+	noted map[ruleset.ID]ruleset.Object
+	begun bool // now is the first plan or a later one
+	pass  *pass
 
 	cannotShut bool // the kernel was built without SOCK_DESTROY
 	summary    Summary
@@ -81,6 +80,7 @@ type Part struct {
 // pass is one comparison of the table with a change.
 type pass struct {
 	change  change
+	fates   *ruleset.Comparison // with the ruleset before
 	began   time.Time
 	table   *listing // nil: to be begun
 	judged  int
@@ -103,7 +103,7 @@ func New(cfg Config) (*Part, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Part{
-		cfg: cfg, log: cfg.Log, then: ruleset.NewState(), now: ruleset.NewState(),
+		cfg: cfg, log: cfg.Log, now: ruleset.NewState(),
 		noted: map[ruleset.ID]ruleset.Object{},
 	}
 	var err error
@@ -210,15 +210,15 @@ func (p *Part) begin() bool {
 	}
 	c.apply(p.now)
 	if !p.begun {
-		c.apply(p.then)
 		p.begun = true
 		return false
 	}
 	if len(c.objects) == 0 {
 		return false
 	}
-	c.difference = ruleset.NewDifference(p.then, p.now, c.chains)
-	p.pass = &pass{change: c, began: time.Now()}
+	then := p.now.With(c.old)
+	c.difference = ruleset.NewDifference(then, p.now, c.chains)
+	p.pass = &pass{change: c, fates: ruleset.NewComparison(then, p.now), began: time.Now()}
 	return true
 }
 
@@ -291,7 +291,7 @@ func (p *Part) judge(e *entry) (*ruleset.Flow, error) {
 		return nil, err
 	}
 	w.judged++
-	if !ruleset.Cuts(p.then, p.now, &f) {
+	if !w.fates.Cuts(&f) {
 		return nil, nil
 	}
 	return &f, nil
@@ -333,7 +333,6 @@ func (p *Part) noSockets(err error) {
 func (p *Part) finish() {
 	w := p.pass
 	w.table.close()
-	w.change.apply(p.then)
 	p.pass = nil
 	s := &p.summary
 	s.Cut += uint64(w.cut)

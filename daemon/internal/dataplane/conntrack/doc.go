@@ -8,8 +8,8 @@
 // judged as the first of a new one. It changes no rules and makes no entries.
 //
 //	Want/Unwant ──► noted ──► now ─┐
-//	                               ├─ ruleset.Cuts ──► delete by tuple and id
-//	  (at the end of a pass) then ─┘        ▲
+//	                               ├─ ruleset.Comparison ──► delete by tuple and id
+//	     now with what was before ─┘        ▲
 //	                                        │ flow, with its way and interfaces
 //	          kernel ──► table, piece by piece ──► routes
 //
@@ -30,7 +30,9 @@
 //     end of a large table.
 //  4. If only members of sets came or went, only flows from or to addresses
 //     that these cover are judged.
-//  5. Deletion names the entry's id, so that another flow with the same
+//  5. Of flows that no rule tells apart one is judged, and the kernel is asked
+//     for one route only of those addresses that no route tells apart.
+//  6. Deletion names the entry's id, so that another flow with the same
 //     addresses and ports, that came since, is not hit. (The kernel makes the
 //     id of the tuple and the entry's place in memory, so it is hit if it was
 //     put in the very same place; it is then judged once more, no worse.)

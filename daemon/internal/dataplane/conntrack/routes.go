@@ -28,6 +28,11 @@ type routes struct {
 	// route depends on more than its destination.
 	special bool
 	known   map[question]place
+	// nets are the prefixes of all routes, and alike is where addresses are
+	// that the same of them covers longest: no route tells them apart. nets is
+	// nil until so many questions were asked that it pays to list routes.
+	nets    *cover
+	alike   map[netip.Prefix]place
 	byIndex map[int]string
 	all     []string // interfaces, bar loopback; nil: not listed yet
 	onLink  map[netip.Addr][]string
@@ -87,6 +92,7 @@ func (r *routes) close() {
 // forget makes ready for a new pass: routes may have changed.
 func (r *routes) forget() error {
 	r.known, r.byIndex, r.all, r.onLink, r.special = map[question]place{}, map[int]string{}, nil, nil, false
+	r.nets, r.alike = nil, map[netip.Prefix]place{}
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := retry(func() ([]netlink.Rule, error) { return r.h.RuleList(family) })
 		if err != nil {
@@ -203,16 +209,100 @@ func (r *routes) onward(src, dst netip.Addr, from, to place) ([]string, error) {
 	return out, nil
 }
 
+const (
+	// listingPays is after how many questions the routes are listed.
+	listingPays = 500
+	// mostRoutes is with how many routes every address is asked for.
+	mostRoutes = 20_000
+)
+
 func (r *routes) ask(q question) (place, error) {
 	if p, ok := r.known[q]; ok {
 		return p, nil
+	}
+	if len(r.known) >= listingPays && r.nets == nil && !r.special {
+		var err error
+		if r.nets, err = prefixes(); err != nil {
+			return place{}, err
+		}
+	}
+	var net netip.Prefix
+	if r.nets != nil && len(r.nets.prefixes) > 0 {
+		ok := false
+		if net, ok = r.nets.longest(q.to); !ok {
+			net, _ = q.to.Prefix(0)
+		}
+		if p, ok := r.alike[net]; ok {
+			return p, nil
+		}
 	}
 	p, err := r.lookUp(q)
 	if err != nil {
 		return p, fmt.Errorf("route to %s: %w", q.to, err)
 	}
-	r.known[q] = p
+	if net.IsValid() {
+		r.alike[net] = p
+	} else {
+		r.known[q] = p
+	}
 	return p, nil
+}
+
+// prefixes are those that all routes of all tables are for; if there are too
+// many: none.
+func prefixes() (*cover, error) {
+	c, err := dial(unix.NETLINK_ROUTE) // so that the rest may be left unread
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	nets := &cover{}
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		body := make([]byte, 12) // struct rtmsg
+		body[0] = family
+		b, seq := c.append(nil, unix.RTM_GETROUTE, unix.NLM_F_DUMP, body)
+		if err := c.send(b); err != nil {
+			return nil, fmt.Errorf("listing routes: %w", err)
+		}
+		for done := false; !done; {
+			b, err := c.recv()
+			if err != nil {
+				return nil, fmt.Errorf("listing routes: %w", err)
+			}
+			err = messages(b, func(m message) error {
+				switch {
+				case m.seq != seq:
+				case m.typ == unix.NLMSG_DONE, m.typ == unix.NLMSG_ERROR:
+					done = true
+					return m.errno()
+				case m.typ == unix.RTM_NEWROUTE && len(m.body) >= 12:
+					nets.add(routeTo(m.body))
+				}
+				return nil
+			})
+			if err != nil {
+				return nil, fmt.Errorf("listing routes: %w", err)
+			}
+			if len(nets.prefixes) > mostRoutes {
+				return &cover{}, nil
+			}
+		}
+	}
+	return nets, nil
+}
+
+// routeTo is the prefix that a route is for.
+func routeTo(body []byte) netip.Prefix {
+	to := netip.IPv4Unspecified()
+	if body[0] == unix.AF_INET6 {
+		to = netip.IPv6Unspecified()
+	}
+	attributes(body[12:], func(typ uint16, v []byte) {
+		if a, ok := netip.AddrFromSlice(v); typ == unix.RTA_DST && ok {
+			to = a
+		}
+	})
+	return netip.PrefixFrom(to, int(body[1])).Masked()
 }
 
 // lookUp asks the kernel for a route: the whole of it, with all next hops

@@ -5,6 +5,7 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -117,5 +118,46 @@ func TestNetnsRoutes_SayWhereAFlowComesAndGoes(t *testing.T) {
 		if got := placed(b, c.src, c.dst, ""); got != c.want {
 			t.Errorf("with rules, %s to %s: %s, want %s", c.src, c.dst, got, c.want)
 		}
+	}
+}
+
+// TestNetnsRoutes_AreAskedForOnceForAddressesThatNoRouteTellsApart: after many
+// questions the answers are the kernel's own still, and few of them are asked.
+func TestNetnsRoutes_AreAskedForOnceForAddressesThatNoRouteTellsApart(t *testing.T) {
+	b := newBed(t)
+	for _, args := range []string{
+		"route add 100.0.0.0/9 via " + client4, "route add 100.0.64.0/18 via " + server4, "route add 100.0.64.7/32 via " + client4,
+		"route add unreachable 100.0.65.0/24", "route add local 100.0.66.0/24 dev lo",
+		"route add 100.0.80.0/24 nexthop via " + client4 + " nexthop via " + server4,
+		"-6 route add fd64::/32 via " + client6, "-6 route add fd64:0:0:1::/64 via " + server6, "-6 route add blackhole fd64:0:0:2::/64",
+	} {
+		b.host.Run("sh", "-c", "ip "+args)
+	}
+	r := b.part.routes
+	b.host.MustDo(func() error {
+		if err := r.forget(); err != nil {
+			return err
+		}
+		for i := range 6000 {
+			a := netip.AddrFrom4([4]byte{100, byte(i % 2 * 128), byte(60 + i/2%30), byte(i / 60)})
+			if i%3 == 0 {
+				a = netip.MustParseAddr(fmt.Sprintf("fd%d::%d:0:0:%x", 64+i/3%2, i/6%4, i))
+			}
+			got, err := r.ask(question{to: a})
+			if err != nil {
+				return err
+			}
+			want, err := r.lookUp(question{to: a})
+			if err != nil {
+				return err
+			}
+			if !reflect.DeepEqual(got, want) {
+				return fmt.Errorf("%s: said to be at %+v, the kernel has it at %+v", a, got, want)
+			}
+		}
+		return nil
+	})
+	if n := len(r.known) + len(r.alike); n > listingPays+20 {
+		t.Errorf("the kernel was asked %d times, want at most %d", n, listingPays+20)
 	}
 }

@@ -26,26 +26,6 @@ type State struct {
 	lookups map[string]*lookup
 }
 
-// lookup is the members of a set, with the lengths of their prefixes, so that
-// those that do not occur need not be tried.
-type lookup struct {
-	members map[Element]struct{}
-	count   [129]int // of members by length
-	lengths []uint8  // that occur, longest first
-}
-
-func (l *lookup) add(e Element, n int) {
-	bits := e.Net.Bits()
-	l.count[bits] += n
-	switch {
-	case n > 0 && l.count[bits] == 1:
-		i, _ := slices.BinarySearchFunc(l.lengths, uint8(bits), func(a, b uint8) int { return int(b) - int(a) })
-		l.lengths = slices.Insert(l.lengths, i, uint8(bits))
-	case l.count[bits] == 0:
-		l.lengths = slices.DeleteFunc(l.lengths, func(b uint8) bool { return int(b) == bits })
-	}
-}
-
 // NewState is an empty ruleset.
 func NewState() *State {
 	return &State{
@@ -363,7 +343,7 @@ func (e *evaluation) inSet(name string, a netip.Addr) bool {
 		if err != nil {
 			continue // of the other family
 		}
-		if _, ok := l.members[Element{Net: n}]; ok {
+		if l.has(Element{Net: n}) {
 			return true
 		}
 	}
@@ -383,8 +363,8 @@ func (e *evaluation) portSetsMatch(yes, no []string, a netip.Addr, port uint16) 
 		if !HasPorts(e.packet.Protocol) {
 			return false
 		}
-		_, ok := e.state.Members[name][Element{Net: netip.PrefixFrom(a, a.BitLen()), Proto: e.packet.Protocol, Port: port}]
-		return ok
+		l := e.state.lookups[name]
+		return l != nil && l.has(Element{Net: netip.PrefixFrom(a, a.BitLen()), Proto: e.packet.Protocol, Port: port})
 	}
 	return (len(yes) == 0 || slices.ContainsFunc(yes, in)) && !slices.ContainsFunc(no, in)
 }

@@ -132,17 +132,27 @@ func Cuts(before, now *State, f *Flow) bool {
 	was := false
 	for _, in := range f.ins() {
 		for _, out := range f.outs() {
-			v, t := now.Judge(f, in, out)
-			if v == Accepted || now.Chains[t.Chain].Rules[t.Rule].KeepFlows {
+			switch fateOf(before, now, f, in, out) {
+			case goesOn:
 				return false
-			}
-			if !was {
-				v, _ = before.Judge(f, in, out)
-				was = v == Accepted
+			case ended:
+				was = true
 			}
 		}
 	}
 	return was
+}
+
+// fateOf is what becomes of a flow that goes by given interfaces.
+func fateOf(before, now *State, f *Flow, in, out string) fate {
+	v, t := now.Judge(f, in, out)
+	if v == Accepted || now.Chains[t.Chain].Rules[t.Rule].KeepFlows {
+		return goesOn
+	}
+	if v, _ = before.Judge(f, in, out); v == Accepted {
+		return ended
+	}
+	return neverWent
 }
 
 func (f *Flow) ins() []string {

@@ -63,6 +63,8 @@ type VerdictMap struct {
 
 	wide    map[PortRange]struct{} // of several ports
 	lengths [129]int               // how many prefixes are so long
+	// other is what differs in a view (State.With); the zero Ruling: none.
+	other map[VerdictKey]Ruling
 }
 
 func (m *VerdictMap) put(k VerdictKey, r Ruling) {
@@ -127,7 +129,7 @@ func (e *evaluation) classify(a *Action) (string, bool) {
 				continue
 			}
 			net, _ := addr.Prefix(bits)
-			if r, ok := m.Of[VerdictKey{Net: net}]; ok {
+			if r, ok := m.ruling(VerdictKey{Net: net}); ok {
 				return r.Chain, true
 			}
 		}
@@ -135,12 +137,13 @@ func (e *evaluation) classify(a *Action) (string, bool) {
 		if !HasPorts(p.Protocol) {
 			return "", false
 		}
-		if r, ok := m.Of[VerdictKey{Range: PortRange{p.DstPort, p.DstPort}}]; ok {
+		if r, ok := m.ruling(VerdictKey{Range: PortRange{p.DstPort, p.DstPort}}); ok {
 			return r.Chain, true
 		}
 		for k := range m.wide {
 			if k.Min <= p.DstPort && p.DstPort <= k.Max {
-				return m.Of[VerdictKey{Range: k}].Chain, true
+				r, _ := m.ruling(VerdictKey{Range: k})
+				return r.Chain, true
 			}
 		}
 	default:
