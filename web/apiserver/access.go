@@ -4,6 +4,7 @@ package apiserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -119,6 +120,9 @@ func (s *Server) refuse(r *request, verb, object string) error {
 			what += " in namespace " + r.attrs.Namespace
 		}
 	}
+	if !s.cfg.Rights.Known() {
+		return retryLater(failure(http.StatusServiceUnavailable, api.ReasonUnavailable, "the datastore has not told yet what user %q may do", r.id.User))
+	}
 	s.log.Warn("Request refused", "request_id", requestIDOf(r.Context()), "user", r.id.String(), "verb", verb, "path", r.attrs.Path)
 	hint := ""
 	if tiers := r.grant.Tiers(); len(tiers) > 0 {
@@ -146,8 +150,12 @@ func (s *Server) still(r *request) error {
 	return nil
 }
 
-// unauthorized is the Status for credentials that are not accepted.
+// unauthorized is the Status for credentials that are not accepted, or cannot
+// be judged yet.
 func unauthorized(err error) *api.Status {
+	if errors.Is(err, authn.ErrNotYet) {
+		return retryLater(failure(http.StatusServiceUnavailable, api.ReasonUnavailable, "%v", err))
+	}
 	return failure(http.StatusUnauthorized, api.ReasonUnauthorized, "%v", err)
 }
 

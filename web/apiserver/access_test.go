@@ -533,6 +533,28 @@ func TestRights_HoldWhileTheStoreIsAway(t *testing.T) {
 	}
 }
 
+func TestAccess_IsNotRefusedBeforeTheStoreHasTold(t *testing.T) {
+	a := &guarded{rights: authz.New()}
+	known := authn.New(nil, nil)
+	var first *faulty
+	a.env = start(t, func(c *Config) {
+		c.Rights, c.Authn, first = a.rights, known, c.Store.(*faulty)
+		c.Limits = Limits{Logins: 1}
+	})
+	first.list = fmt.Errorf("away")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{}, 2)
+	go func() { a.rights.Run(ctx, first, a.srv.log); done <- struct{}{} }()
+	go func() { known.Run(ctx, first, a.srv.log); done <- struct{}{} }()
+	t.Cleanup(func() { cancel(); <-done; <-done })
+	token := []string{"Authorization", "Bearer " + api.Token("x", "y")}
+	a.await("it waits", func() bool { return a.as(person("eve"), "GET", gnps+"/x", "").code == 503 })
+	for range 5 { // none of which counts as a failed login
+		a.await("it waits", func() bool { return a.as(Identity{Via: "tcp"}, "GET", gnps+"/x", "", token...).code == 503 })
+	}
+	a.wantAs(404, root, "GET", gnps+"/x", "") // needs nothing of the store
+}
+
 func TestToken_LetsInUntilItIsRevoked(t *testing.T) {
 	a := startAccess(t)
 	a.bind("ci", "viewer")

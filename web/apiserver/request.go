@@ -123,7 +123,7 @@ func (s *Server) authenticate(r *request) error {
 	r.id = id
 	r.Request = r.Request.WithContext(context.WithValue(r.Request.Context(), identityKey{}, id))
 	if err != nil {
-		s.log.Warn("Credentials refused", "request_id", requestIDOf(r.Context()), "from", r.RemoteAddr, "path", r.URL.Path, "err", err)
+		s.log.Warn("Credentials not accepted", "request_id", requestIDOf(r.Context()), "from", r.RemoteAddr, "path", r.URL.Path, "err", err)
 		return unauthorized(err)
 	}
 	return nil

@@ -173,6 +173,7 @@ func (s *Server) reviewRules(r *request) response {
 		resourceRule{Verbs: []string{"create"}, Groups: []string{"authorization.k8s.io"}, Resources: []string{"selfsubjectaccessreviews", "selfsubjectrulesreviews"}},
 		resourceRule{Verbs: []string{"create"}, Groups: []string{"authentication.k8s.io"}, Resources: []string{"selfsubjectreviews"}})
 	if len(tiered) > 0 {
+		st.Incomplete = true // else kubectl keeps it to itself
 		st.Error = "some rights are kept to tiers, which this form cannot say: " + strings.Join(tiered, "; ")
 	}
 	return response{code: http.StatusCreated, body: review}

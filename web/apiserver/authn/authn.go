@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -32,12 +33,18 @@ import (
 // and does not tell what would have been right.
 var ErrRefused = errors.New("not accepted")
 
+// ErrNotYet is the answer to a certificate or token as long as the store has
+// not told which are good.
+var ErrNotYet = errors.New("the datastore has not told yet which credentials are good")
+
 // Authenticator knows who somebody is. Its methods may be called from many
 // goroutines.
 type Authenticator struct {
 	book credentialBook
 	oidc *OIDC
 	now  func() time.Time
+	// waits from the beginning of Run until the store has told.
+	waits atomic.Bool
 }
 
 // New is an Authenticator that knows no credentials until Run. oidc may be nil;
@@ -55,12 +62,16 @@ func New(oidc *OIDC, now func() time.Time) *Authenticator {
 // ctx ends. While the store is away the last known ones hold, as long as they
 // have not expired.
 func (a *Authenticator) Run(ctx context.Context, st store.Store, log *slog.Logger) {
-	follow.Kind(ctx, st, api.KindCredential, log, a.book.take)
+	a.waits.Store(true)
+	follow.Kind(ctx, st, api.KindCredential, log, func(all map[api.Key]api.Object) {
+		a.book.take(all)
+		a.waits.Store(false)
+	})
 }
 
 // Identify is who makes a request over a connection whose peer is known to be
 // peer. A bearer token, if there is one, is what counts; else a client
-// certificate; else the peer. The error wraps ErrRefused.
+// certificate; else the peer. The error wraps ErrRefused or ErrNotYet.
 func (a *Authenticator) Identify(r *http.Request, peer Identity) (Identity, error) {
 	if values := r.Header.Values("Authorization"); len(values) > 0 {
 		id, err := a.bearer(r.Context(), values)
@@ -70,6 +81,9 @@ func (a *Authenticator) Identify(r *http.Request, peer Identity) (Identity, erro
 	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
 		if len(r.TLS.VerifiedChains) == 0 {
 			return Identity{Via: peer.Via}, fmt.Errorf("client certificate: %w", ErrRefused)
+		}
+		if a.waits.Load() {
+			return Identity{Via: peer.Via}, ErrNotYet
 		}
 		id, err := a.book.certificate(r.TLS.PeerCertificates[0], a.now())
 		id.Via = peer.Via
@@ -85,6 +99,9 @@ func (a *Authenticator) bearer(ctx context.Context, values []string) (Identity, 
 		return Identity{}, fmt.Errorf("Authorization: want one header, Bearer and the token: %w", ErrRefused)
 	}
 	if strings.HasPrefix(token, api.TokenPrefix) {
+		if a.waits.Load() {
+			return Identity{}, ErrNotYet
+		}
 		return a.book.token(token, a.now())
 	}
 	if a.oidc == nil {

@@ -151,7 +151,7 @@ func safeURL(text string) error {
 // answer.
 func (k *URLKeys) Keys(ctx context.Context, again bool) (*jose.JSONWebKeySet, error) {
 	if keys, good := k.known(again); good {
-		return keys, nil
+		return given(keys)
 	}
 	if !k.asking.TryLock() {
 		// Somebody asks already. Who can do with what is known does.
@@ -162,7 +162,7 @@ func (k *URLKeys) Keys(ctx context.Context, again bool) (*jose.JSONWebKeySet, er
 	}
 	defer k.asking.Unlock()
 	if keys, good := k.known(again); good {
-		return keys, nil
+		return given(keys)
 	}
 	keys, err := k.fetch(ctx)
 	if err != nil {
@@ -174,19 +174,26 @@ func (k *URLKeys) Keys(ctx context.Context, again bool) (*jose.JSONWebKeySet, er
 	if err == nil {
 		k.keys, k.got = keys, k.tried
 	}
-	if k.keys == nil {
-		return nil, errors.New("the issuer does not answer")
-	}
-	return k.keys, nil
+	return given(k.keys)
 }
 
-// known are the keys at hand; good: they are not to be asked for now.
+// given are keys, or that there are none.
+func given(keys *jose.JSONWebKeySet) (*jose.JSONWebKeySet, error) {
+	if keys == nil {
+		return nil, errors.New("the issuer does not answer")
+	}
+	return keys, nil
+}
+
+// known are the keys at hand, or nil; good: they are not to be asked for now.
 func (k *URLKeys) known(again bool) (keys *jose.JSONWebKeySet, good bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.now()
-	old := again || now.Sub(k.got) > keysFresh
-	return k.keys, k.keys != nil && (!old || now.Sub(k.tried) < keysLeast)
+	if !k.tried.IsZero() && now.Sub(k.tried) < keysLeast {
+		return k.keys, true
+	}
+	return k.keys, k.keys != nil && !again && now.Sub(k.got) <= keysFresh
 }
 
 // fetch asks for the keys, and before that for where they are.

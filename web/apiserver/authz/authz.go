@@ -31,6 +31,8 @@ import (
 type Rights struct {
 	roles    atomic.Pointer[map[string]Rules]
 	bindings atomic.Pointer[map[api.Subject][]string] // to names of roles, sorted
+	// waits counts what the store has not told yet, from the beginning of Run.
+	waits atomic.Int32
 }
 
 // New is Rights of which nothing is known yet.
@@ -44,11 +46,25 @@ func New() *Rights {
 // Run follows the Roles and RoleBindings of a store until ctx ends. While the
 // store is away the last known ones hold.
 func (r *Rights) Run(ctx context.Context, st store.Store, log *slog.Logger) {
+	r.waits.Store(2)
 	var wg sync.WaitGroup
-	wg.Go(func() { follow.Kind(ctx, st, api.KindRole, log, r.takeRoles) })
-	wg.Go(func() { follow.Kind(ctx, st, api.KindRoleBinding, log, r.takeBindings) })
+	for kind, take := range map[api.Kind]func(map[api.Key]api.Object){
+		api.KindRole: r.takeRoles, api.KindRoleBinding: r.takeBindings,
+	} {
+		var told sync.Once
+		wg.Go(func() {
+			follow.Kind(ctx, st, kind, log, func(all map[api.Key]api.Object) {
+				take(all)
+				told.Do(func() { r.waits.Add(-1) })
+			})
+		})
+	}
 	wg.Wait()
 }
+
+// Known reports whether the rights are all there are; false as long as Run has
+// not been told yet.
+func (r *Rights) Known() bool { return r.waits.Load() == 0 }
 
 // takeRoles makes the stored roles the ones in force. One that cannot be
 // understood gives nothing.
