@@ -52,6 +52,9 @@ bench: build ## the figures of docs/reference/benchmarks.md (BENCHFLAGS='-bench-
 	go test -run '^$$' -bench . -benchmem -benchtime 200ms -timeout 60m $$(go list ./... | grep -v /e2e$$)
 	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./daemon/internal/e2e -args $(BENCHFLAGS)
 
+man: ## write the manual pages (docs/man) from the text of --help
+	go test ./cli/command -run '^TestMan_PagesAreWhatHelpSays$$' -count=1 -args -update
+
 vet:
 	@test -z "$$(gofmt -l cli daemon web)" || { gofmt -l cli daemon web; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
@@ -68,4 +71,4 @@ ci: test lint ## what CI runs
 clean: ## remove what was built
 	rm -rf bin dist
 
-.PHONY: help deps build run lab lab-down test bench vet lint ci clean
+.PHONY: help deps build run lab lab-down test bench man vet lint ci clean

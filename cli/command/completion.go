@@ -47,6 +47,9 @@ commands, flags, kinds, and the names of resources that are on the server.`,
 
 // completeKindAndNames completes a kind, then names of resources of the kind.
 func (a *app) completeKindAndNames(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if kind, _, slash := strings.Cut(typed, "/"); slash {
+		return a.completeSlash(cmd, kind), cobra.ShellCompDirectiveNoFileComp
+	}
 	if len(args) == 0 {
 		return completeKinds(cmd, typed), cobra.ShellCompDirectiveNoFileComp
 	}
@@ -57,6 +60,24 @@ func (a *app) completeKindAndNames(cmd *cobra.Command, args []string, typed stri
 	names := a.liveNames(cmd, d)
 	names = slices.DeleteFunc(names, func(n string) bool { return slices.Contains(args[1:], n) })
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeSlash completes KIND/NAME and KIND/NAMESPACE/NAME.
+func (a *app) completeSlash(cmd *cobra.Command, kind string) []string {
+	d, ok := api.DescriptorByName(kind)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, o := range a.liveObjects(cmd, d.Kind, "") {
+		k := o.Key()
+		if d.Namespaced {
+			out = append(out, kind+"/"+k.Namespace+"/"+k.Name)
+			continue
+		}
+		out = append(out, kind+"/"+k.Name)
+	}
+	return out
 }
 
 // completeKindAndName is completeKindAndNames for a single name.

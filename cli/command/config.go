@@ -44,7 +44,9 @@ func configFlags(f *pflag.FlagSet) {
 	f.String("agent", defaultAgent, "address of the agent on this machine: unix:///SOCKET (env RIPSTOP_AGENT)")
 	f.StringP("namespace", "n", "", `namespace of namespaced resources (env RIPSTOP_NAMESPACE; default "default")`)
 	f.String("context", "", "context to use, of those that ripstop config has (env RIPSTOP_CONTEXT)")
-	f.String("config", "", "file of contexts (env RIPSTOP_CONFIG; default "+shortContextFile+")")
+	f.StringP("config", "c", "", "file of contexts, or of calicoctl's settings (env RIPSTOP_CONFIG; default "+shortContextFile+")")
+	f.Bool("allow-version-mismatch", false, "nothing: of calicoctl, whose versions must match")
+	_ = f.MarkHidden("allow-version-mismatch")
 	f.String("certificate-authority", "", "file with the certificates that the server's own must be signed by (env RIPSTOP_CERTIFICATE_AUTHORITY)")
 	f.String("tls-server-name", "", "name that the server's certificate must have (env RIPSTOP_TLS_SERVER_NAME)")
 	f.String("client-certificate", "", "file with the certificate to be known by (env RIPSTOP_CLIENT_CERTIFICATE)")
@@ -67,6 +69,12 @@ func (a *app) loadConfig(cmd *cobra.Command) error {
 	if err != nil {
 		return usage(cmd, "%w", err)
 	}
+	if file, is, err := calicoSettings(v.GetString("config")); err != nil {
+		return fmt.Errorf("config: %w", err)
+	} else if is {
+		etcd = file
+		v.Set("config", "")
+	}
 	useEtcd := etcd.used() && !explicit && !flags.Changed("context")
 	c, err := a.chosenContext(v.GetString("config"), v.GetString("context"))
 	if err != nil {
@@ -84,6 +92,18 @@ func (a *app) loadConfig(cmd *cobra.Command) error {
 		a.cfg.Etcd = etcd
 	}
 	return nil
+}
+
+// calicoSettings reads the file of --config if it is one of calicoctl's.
+func calicoSettings(path string) (e etcdConfig, is bool, err error) {
+	if path == "" {
+		return e, false, nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return e, false, nil // chosenContext says so, where it matters
+	}
+	return etcdFromFile(path, data)
 }
 
 // credentials reads the files that the server knows the user by.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -73,5 +74,30 @@ func TestEtcdFromEnvironment_IsCalicoctls(t *testing.T) {
 				t.Errorf("used %v, error %v; want %v, %v", e.used(), err, c.used, c.fail)
 			}
 		})
+	}
+}
+
+func TestConfig_FileOfCalicoctlLeadsToEtcd(t *testing.T) {
+	t.Setenv("RIPSTOP_SERVER", "")
+	for _, c := range []struct{ spec, endpoints, fault string }{
+		{"{datastoreType: etcdv3, etcdEndpoints: 'https://db:2379', etcdKeyFile: /k, etcdCertFile: /c, etcdCACertFile: /ca}", "https://db:2379", ""},
+		{"{etcdEndpoints: 'https://db:2379'}", "https://db:2379", ""},
+		{"{datastoreType: kubernetes, kubeconfig: /k}", "", "unknown field"},
+		{"{datastoreType: kubernetes}", "", "want etcdv3"},
+		{"{etcdEndpoints: 'https://db:2379', etcdKey: PEM}", "", "certificates in files"},
+	} {
+		path := filepath.Join(t.TempDir(), "calicoctl.cfg")
+		if err := os.WriteFile(path, []byte("apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nmetadata:\nspec: "+c.spec+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := &app{}
+		root := a.root()
+		if err := root.PersistentFlags().Set("config", path); err != nil {
+			t.Fatal(err)
+		}
+		err := a.loadConfig(root)
+		if a.cfg.Etcd.Endpoints != c.endpoints || (err != nil) != (c.fault != "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+			t.Errorf("%s: endpoints %q, error %v; want %q, %q", c.spec, a.cfg.Etcd.Endpoints, err, c.endpoints, c.fault)
+		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/client"
@@ -57,6 +58,44 @@ func etcdFromEnvironment() (etcdConfig, error) {
 	default:
 		return e, fmt.Errorf("DATASTORE_TYPE: unknown datastore type: %s; it is etcdv3 or kubernetes", t)
 	}
+}
+
+// calicoConfig is calicoctl's file of settings, as far as it leads to etcd.
+type calicoConfig struct {
+	Kind       string         `json:"kind"`
+	APIVersion string         `json:"apiVersion"`
+	Metadata   map[string]any `json:"metadata"`
+	Spec       struct {
+		DatastoreType  string `json:"datastoreType"`
+		EtcdEndpoints  string `json:"etcdEndpoints"`
+		EtcdUsername   string `json:"etcdUsername"`
+		EtcdPassword   string `json:"etcdPassword"`
+		EtcdKeyFile    string `json:"etcdKeyFile"`
+		EtcdCertFile   string `json:"etcdCertFile"`
+		EtcdCACertFile string `json:"etcdCACertFile"`
+	} `json:"spec"`
+}
+
+// etcdFromFile reads a file of settings of calicoctl; is tells whether the
+// text is one.
+func etcdFromFile(path string, data []byte) (e etcdConfig, is bool, err error) {
+	var head struct {
+		Kind string `json:"kind"`
+	}
+	if yaml.Unmarshal(data, &head) != nil || head.Kind != "CalicoAPIConfig" {
+		return e, false, nil
+	}
+	var c calicoConfig
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return e, true, fmt.Errorf("%s: of calicoctl's settings those that lead to etcd are understood, with certificates in files: %w", path, err)
+	}
+	if c.Spec.DatastoreType != "" && c.Spec.DatastoreType != "etcdv3" || c.Spec.EtcdEndpoints == "" {
+		return e, true, fmt.Errorf("%s: spec.datastoreType is %q: want etcdv3, and spec.etcdEndpoints", path, c.Spec.DatastoreType)
+	}
+	return etcdConfig{
+		Endpoints: c.Spec.EtcdEndpoints, CAFile: c.Spec.EtcdCACertFile, CertFile: c.Spec.EtcdCertFile, KeyFile: c.Spec.EtcdKeyFile,
+		Username: c.Spec.EtcdUsername, Password: c.Spec.EtcdPassword,
+	}, true, nil
 }
 
 // directTime bounds how long a server of one's own may take to answer.

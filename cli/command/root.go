@@ -130,7 +130,18 @@ func (a *app) root() *cobra.Command {
 Resources (tiers, policies, host endpoints, network sets ...) are kept by
 ripstop-server; the agent ripstopd on each host enforces them. ripstop reads and
 writes resources through the server, and asks the agent on this machine how it
-stands.`,
+stands.
+
+The exit code is 0 if everything was done, 1 if something was not, 2 if the
+command line makes no sense. explain --fail-on and doctor have a 3 of their own,
+and diff means 1 by a difference and 2 by an error.
+
+Settings come from flags, then from the environment (RIPSTOP_SERVER for --server
+and so on), then from the context (ripstop config). Where ETCD_ENDPOINTS is set
+and no server is named, the datastore is used directly, as calicoctl does, with
+DATASTORE_TYPE, ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE, ETCD_USERNAME
+and ETCD_PASSWORD, each also with CALICO_ in front. Colours are for terminals,
+unless NO_COLOR is set.`,
 		Example: `  ripstop apply -f policies/          write what the files say
   ripstop get hostendpoints -o wide   list resources
   ripstop status                      what is enforced on this machine
@@ -173,6 +184,8 @@ stands.`,
 		a.explainCommand(),
 		a.doctorCommand(),
 		a.exposureCommand(),
+		a.nodeCommand(),
+		a.datastoreCommand(),
 		a.storeCommand(),
 		a.tokenCommand(),
 		a.kubeconfigCommand(),

@@ -296,10 +296,12 @@ func (w *words) helpOf(t *testing.T, call []string) (command string, help string
 		if !regexp.MustCompile(`^[a-z][a-z-]*$`).MatchString(word) {
 			break
 		}
-		use = append(use, word)
-		if use[1] != "store" || len(use) == 3 {
-			break // only store has commands of its own
+		// Every command has a page, so a word without one is an argument.
+		page := filepath.Join(top, "docs/man", strings.Join(append(slices.Clone(use), word), "-")+".1")
+		if _, err := os.Stat(page); err != nil && len(use) > 1 {
+			break
 		}
+		use = append(use, word)
 	}
 	command = strings.Join(use, " ")
 	if _, ok := w.help[command]; !ok {
@@ -356,6 +358,17 @@ func TestDocs_NamesExist(t *testing.T) {
 	for _, program := range []string{"ripstop", "ripstopd", "ripstop-server"} {
 		_, help := w.helpOf(t, []string{program})
 		all += help
+	}
+	pages, err := filepath.Glob(filepath.Join(top, "docs/man/*.1"))
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("docs/man has %d pages (%v), want some", len(pages), err)
+	}
+	for _, p := range pages {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += strings.NewReplacer(".B ", "  ", `\-`, "-").Replace(string(text))
 	}
 	checked := 0
 	for _, d := range documents(t) {
