@@ -27,7 +27,9 @@ func NewEtcd(t testing.TB) store.Store {
 	socket := filepath.Join(dir, "s")
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- embedded.Run(running, embedded.Config{DataDir: filepath.Join(dir, "data"), ClientSocket: socket}) }()
+	go func() {
+		ended <- embedded.Run(running, embedded.Config{DataDir: filepath.Join(dir, "data"), ClientSocket: socket})
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
