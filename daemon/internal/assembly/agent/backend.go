@@ -91,7 +91,11 @@ func openNFTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 	cfg := nftables.Default()
 	cfg.Log = log.With("part", "nftables")
 	cfg.OnDrift = func(d nftables.Drift) {
-		drifted(api.Drift{What: strings.Join(d.What, "; "), By: d.By, Repaired: d.Repaired})
+		what := strings.Join(d.What, "; ")
+		if d.Header != "" {
+			what += "; for example " + d.Header
+		}
+		drifted(api.Drift{What: what, By: d.By, Repaired: d.Repaired})
 	}
 	f, err := nftables.New(cfg)
 	if err != nil {
