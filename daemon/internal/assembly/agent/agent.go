@@ -124,7 +124,8 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	registry.MustRegister(status.NewCollector(board), status.NewRuleCounts(l.filter.counts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
-		Doctor: examiner.doctor, Exposure: examiner.exposure}
+		Doctor: examiner.doctor, Exposure: examiner.exposure,
+		Counts: func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
 
 	found, err := look(cfg, endpoints)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,6 +143,19 @@ func byComment[K comparable](read func(context.Context) (map[K]ruleset.Count, er
 		}
 		return out, nil
 	}
+}
+
+// ruleCounts reads the counters as the agent's socket shows them.
+func (b *backend) ruleCounts(ctx context.Context, host string) (*api.RuleCounts, error) {
+	counts, err := b.counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.RuleCounts{Host: host, Rules: []api.RuleCount{}}
+	for _, rule := range slices.Sorted(maps.Keys(counts)) {
+		out.Rules = append(out.Rules, api.RuleCount{Rule: rule, Packets: counts[rule].Packets, Bytes: counts[rule].Bytes})
+	}
+	return out, nil
 }
 
 func openIPTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backend, error) {
