@@ -77,7 +77,8 @@ func serve(t testing.TB, path string) *server {
 //	stopserver           stop the API server
 //	putraw KIND NAME F   store the file F as it is
 //	agent F [HELD]       start an agent that answers /status with the file F,
-//	                     /doctor and /exposure with doctor.json and exposure.json
+//	                     /doctor, /exposure and /counts with doctor.json,
+//	                     exposure.json and counts.json
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -123,7 +124,7 @@ func startAgent(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, status) })
-	for _, name := range []string{"doctor", "exposure"} {
+	for _, name := range []string{"doctor", "exposure", "counts"} {
 		if data, err := os.ReadFile(ts.MkAbs(name + ".json")); err == nil {
 			mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) })
 		}

@@ -48,7 +48,9 @@ stands for every kind. Namespaced kinds are looked for in the namespace of -n
 resources that a file names.
 
 Forms of output (-o):
-  wide                  a table with more columns
+  wide                  a table with more columns; of policies and profiles on
+                        a machine with an agent also the packets and bytes that
+                        their rules have judged on this machine
   yaml, json            documents that apply reads back
   name                  KIND/NAME, as other commands take it
   jsonpath=TEMPLATE     '{range .items[*]}{.metadata.name}{"\n"}{end}'
@@ -210,6 +212,9 @@ func (a *app) get(cmd *cobra.Command, f getFlags, in *input, args []string) erro
 	}
 	defer c.Close()
 	p := printer{app: a, form: f.form, namespaces: f.all, several: len(kinds) > 1, noHeaders: f.noHeaders, labels: f.showLabel}
+	if wantsCounts(f.form, kinds) {
+		p.counts = a.countsHere(cmd.Context())
+	}
 	if f.watch {
 		return a.follow(cmd, c, f, p, keys, kinds)
 	}

@@ -36,11 +36,12 @@ func checkOutput(cmd *cobra.Command, output string, choices ...string) error {
 type printer struct {
 	*app
 	form       form
-	namespaces bool // tables show the namespace
-	several    bool // of several kinds
-	single     bool // one resource was asked for by name
-	noHeaders  bool // tables without headings
-	labels     bool // tables show labels
+	namespaces bool                       // tables show the namespace
+	several    bool                       // of several kinds
+	single     bool                       // one resource was asked for by name
+	noHeaders  bool                       // tables without headings
+	labels     bool                       // tables show labels
+	counts     map[string][]api.RuleCount // of this machine, by object, for wide tables; nil: not known
 
 	groups []group
 }
@@ -157,6 +158,13 @@ func (p *printer) columns(d api.Descriptor) (head []string, cells []func(api.Obj
 		}
 		head = append(head, c.Name)
 		cells = append(cells, value)
+	}
+	if p.counts != nil && p.form.name == "wide" && api.Counted(d.Kind) {
+		head = append(head, "PACKETS", "BYTES", "RULES")
+		cells = append(cells, p.counted(func(list []api.RuleCount) string {
+			return total(list, func(c api.RuleCount) uint64 { return c.Packets })
+		}),
+			p.counted(func(list []api.RuleCount) string { return total(list, func(c api.RuleCount) uint64 { return c.Bytes }) }), p.counted(ruleHits))
 	}
 	if p.labels {
 		head = append(head, "LABELS")

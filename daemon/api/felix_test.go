@@ -129,7 +129,7 @@ func TestFelixConfigurationSpec_ChangedFields(t *testing.T) {
 	f.Spec.BPFEnabled, f.Spec.NftablesMarkMask, f.Spec.HealthPort = &yes, &mask, &n
 	f.Spec.ReportingInterval, f.Spec.IptablesLockProbeInterval = &Duration{30 * time.Second}, &Duration{50 * time.Millisecond}
 	f.Spec.FailsafeOutboundHostPorts = &[]ProtoPort{}
-	f.Spec.LogPrefix = "calico-packet"
+	f.Spec.LogPrefix = "calico-packet %t %k/%p %r"
 	if diff := cmp.Diff([]string{"failsafeOutboundHostPorts", "bpfEnabled"}, f.Spec.ChangedFields()); diff != "" {
 		t.Errorf("ChangedFields (-want +got):\n%s", diff)
 	}

@@ -57,7 +57,7 @@ var felixParameters = []FelixParameter{
 	{"LogActionRateLimitBurst", "logActionRateLimitBurst", "Process: Logging", "int 0..9999", "5", "burst for the limit, 0..9999"},
 	{"LogDebugFilenameRegex", "logDebugFilenameRegex", "Process: Logging", "regexp", "", "restrict debug logs by source file"},
 	{"LogFilePath", "logFilePath", "Process: Logging", "path", "/var/log/calico/felix.log", "log file; none disables"},
-	{"LogPrefix", "logPrefix", "Process: Logging", "string", "calico-packet", "kernel log prefix of Log rules; may contain the specifiers %t %k %p %n"},
+	{"LogPrefix", "logPrefix", "Process: Logging", "string", "calico-packet %t %k/%p %r", "kernel log prefix of Log rules; %t is the tier, %k the kind in short, %p the policy with its namespace, %n without, %r the direction and the rule's place in it"},
 	{"LogSeverityFile", "logSeverityFile", "Process: Logging", "enum Debug Error Fatal Info Trace Warning", "Info", "file threshold"},
 	{"LogSeverityScreen", "logSeverityScreen", "Process: Logging", "enum Debug Error Fatal Info Trace Warning", "Info", "stdout threshold"},
 	{"LogSeveritySys", "logSeveritySys", "Process: Logging", "enum Debug Error Fatal Info Trace Warning", "Info", "syslog threshold"},

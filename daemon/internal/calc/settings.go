@@ -26,8 +26,8 @@ type Reporting struct {
 	TTL time.Duration
 }
 
-// Default is the configuration of a host that no one has configured:
-// Calico's defaults.
+// Default is the configuration of a host that no one has configured: Calico's
+// defaults, but that log lines say which rule wrote them.
 func Default(host string) Config {
 	both := []uint16{179, 2379, 2380, 5473, 6443, 6666, 6667}
 	tcp := func(ports ...uint16) (list []intent.Failsafe) {
@@ -44,7 +44,7 @@ func Default(host string) Config {
 			FailsafeOutbound: append([]intent.Failsafe{udp(53), udp(67)}, tcp(both...)...),
 			InterfaceExclude: []string{"kube-ipvs0"},
 			WorkloadPrefixes: []string{"cali"},
-			LogPrefix:        "calico-packet",
+			LogPrefix:        "calico-packet %t %k/%p %r",
 			LogBurst:         5,
 			MaxSetSize:       1 << 20,
 

@@ -64,7 +64,7 @@ func TestLoadAgent_Defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Role != Standalone || c.StateDir != "/var/lib/ripstop" || c.RunDir != "/run/ripstop" || c.Dataplane != "auto" || c.MetricsAddress != "127.0.0.1:9091" ||
-		c.FailsafeDefaults != FailsafeRipstop || c.ResyncInterval != 90*time.Second || len(c.Etcd.Endpoints) != 0 || c.Log.Level != slog.LevelInfo || c.Log.JSON || c.Check || c.Cleanup {
+		c.FailsafeDefaults != FailsafeRipstop || c.ResyncInterval != 60*time.Second || len(c.Etcd.Endpoints) != 0 || c.Log.Level != slog.LevelInfo || c.Log.JSON || c.Check || c.Cleanup {
 		t.Errorf("defaults = %+v", c)
 	}
 	if c.Node == "" || c.Node != strings.ToLower(c.Node) || setting(c, "node").Value != c.Node {

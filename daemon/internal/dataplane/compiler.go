@@ -461,6 +461,7 @@ func (p *Planner) wantRuleChains(chain string, list []intent.Rule, o origin, v v
 		if r.Never {
 			continue
 		}
+		o.rule = r.Index
 		a := p.action(r.Action, o, v)
 		if r.Action == api.Pass { // where to is the program's business
 			a = ruleset.Action{Verb: ruleset.Return}

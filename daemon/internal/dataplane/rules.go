@@ -19,6 +19,8 @@ type origin struct {
 	namespace string
 	name      string
 	direction api.PolicyType
+	// rule is the place of one rule in the list; only log prefixes say it.
+	rule int
 }
 
 // kindProfile is the short kind of profiles.
@@ -93,6 +95,7 @@ func (p *Planner) policyRules(list []intent.Rule, o origin, v variant) []ruleset
 		if r.Never {
 			continue
 		}
+		o.rule = r.Index
 		action := p.action(r.Action, o, v)
 		comment := fmt.Sprintf("%s %d", o, r.Index)
 		for _, m := range matches(r) {
@@ -126,14 +129,16 @@ func (p *Planner) action(a api.Action, o origin, v variant) ruleset.Action {
 	panic("dataplane: rule with action " + string(a))
 }
 
-// logPrefix expands %t tier, %k short kind, %p namespace/name, %n name, and
-// ends in ": " as Calico's does.
+// logPrefix expands %t tier, %k short kind, %p namespace/name, %n name, %r
+// direction and place of the rule ("ingress 0"), and ends in ": " as Calico's
+// does.
 func logPrefix(format string, o origin) string {
 	full := o.name
 	if o.namespace != "" {
 		full = o.namespace + "/" + o.name
 	}
-	s := strings.NewReplacer("%t", o.tier, "%k", o.kind, "%p", full, "%n", o.name).Replace(format)
+	s := strings.NewReplacer("%t", o.tier, "%k", o.kind, "%p", full, "%n", o.name,
+		"%r", fmt.Sprintf("%s %d", strings.ToLower(string(o.direction)), o.rule)).Replace(format)
 	return shorten(s, 125) + ": "
 }
 

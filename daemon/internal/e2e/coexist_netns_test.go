@@ -212,9 +212,15 @@ func TestNetnsTamper_UnownedTableIsRepairedWhileRunning(t *testing.T) {
 		t.Fatal("the table is owned")
 	}
 	g.s.burst(50)
+	var counts api.RuleCounts
+	if err := g.agent.get("/counts", &counts); err != nil || !slices.ContainsFunc(counts.Rules, func(r api.RuleCount) bool {
+		return strings.HasPrefix(r.Rule, "gnp/") && r.Packets > 0 && r.Bytes > 0
+	}) {
+		t.Errorf("no rule of a policy has counted anything: %+v, %v", counts, err)
+	}
 	port := uint16(20000)
 	var worst time.Duration
-	total := int64(0)
+	total, shown := int64(0), 0
 	for name := range edits(t, inj.NS) {
 		var began time.Time
 		g.editAndRepair(t, name, func() {
@@ -236,11 +242,17 @@ func TestNetnsTamper_UnownedTableIsRepairedWhileRunning(t *testing.T) {
 		if !d.Repaired || d.What == "" || !strings.Contains(d.By, "nft") {
 			t.Errorf("%s: the drift is %+v, want it repaired, with what was altered, by nft", name, d)
 		}
+		if strings.Contains(d.What, "; for example ") {
+			shown++
+		}
 		if c := condition(hs, "DriftFree"); c.Status != "False" {
 			t.Errorf("%s: condition DriftFree is %+v, want False", name, c)
 		}
 	}
-	t.Logf("repaired %v after the edit at the latest", worst.Round(time.Millisecond))
+	if shown == 0 {
+		t.Error("no drift was shown by a packet")
+	}
+	t.Logf("repaired %v after the edit at the latest, %d shown by a packet", worst.Round(time.Millisecond), shown)
 	// Deleted altogether, it is made anew, and then owned.
 	inj.NS.Run("nft", "delete", "table", "inet", "ripstop")
 	g.agent.until(t, "the table is made anew and owned", func(hs *api.HostStatus) bool { return hs.Status.Dataplane.OwnerFlag })

@@ -79,7 +79,7 @@ type Settings struct {
 	// WorkloadPrefixes mark workload interfaces; a wildcard host endpoint
 	// does not govern them.
 	WorkloadPrefixes []string
-	// LogPrefix is put before the text of Log actions, with %t %k %n %p.
+	// LogPrefix is put before the text of Log actions, with %t %k %n %p %r.
 	LogPrefix string
 	// LogRate limits each log rule to LogRate packets per LogRateUnit
 	// ("second", "minute", "hour", "day") with LogBurst; 0: no limit.

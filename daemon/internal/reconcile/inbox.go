@@ -14,7 +14,7 @@ type Inbox[K comparable, V any] struct {
 
 	mu    sync.Mutex // guards all below
 	batch []V
-	at    map[K]int // place in batch
+	at    map[K]int // place in batch; empty while nothing was added to the first
 	mark  int64
 	news  bool
 }
@@ -29,7 +29,7 @@ func NewInbox[K comparable, V any](key func(V) K, wake func()) *Inbox[K, V] {
 // Put adds a batch that belongs together: one Take gives all of it or none.
 // A value replaces an older one of the same key that nobody has taken yet.
 // mark says how far the sayer has come (a store's revision); Take gives the
-// last one put. The batch is not kept.
+// last one put. A batch has a key once, and is the Inbox's from now on.
 func (b *Inbox[K, V]) Put(batch []V, mark int64) {
 	b.put(batch, &mark)
 }
@@ -45,6 +45,28 @@ func (b *Inbox[K, V]) put(batch []V, mark *int64) {
 		mark = &b.mark
 	}
 	news := len(batch) > 0 || *mark != b.mark
+	switch {
+	case len(batch) == 0:
+	case len(b.batch) == 0: // as it mostly is, and at a cold start, when it matters
+		b.batch = batch
+	default:
+		b.add(batch)
+	}
+	b.mark = *mark
+	b.news = b.news || news
+	b.mu.Unlock()
+	if news && b.wake != nil {
+		b.wake()
+	}
+}
+
+// add puts a batch to one that waits.
+func (b *Inbox[K, V]) add(batch []V) {
+	if len(b.at) == 0 {
+		for i, v := range b.batch {
+			b.at[b.key(v)] = i
+		}
+	}
 	for _, v := range batch {
 		k := b.key(v)
 		if i, ok := b.at[k]; ok {
@@ -53,12 +75,6 @@ func (b *Inbox[K, V]) put(batch []V, mark *int64) {
 		}
 		b.at[k] = len(b.batch)
 		b.batch = append(b.batch, v)
-	}
-	b.mark = *mark
-	b.news = b.news || news
-	b.mu.Unlock()
-	if news && b.wake != nil {
-		b.wake()
 	}
 }
 

@@ -38,6 +38,9 @@ type Actions struct {
 	// /exposure. nil: they are not.
 	Doctor   func(context.Context) (*api.DoctorReport, error)
 	Exposure func(context.Context) (*api.ExposureReport, error)
+	// Counts reads the counters of rules; shown as JSON at /counts. nil: they
+	// are not.
+	Counts func(context.Context) (*api.RuleCounts, error)
 }
 
 // Accepted is the answer to POST /accept-held, as JSON.
@@ -47,7 +50,7 @@ type Accepted struct {
 }
 
 // Handler serves GET /status (api.HostStatus as JSON), /config, /doctor,
-// /exposure, /livez, /readyz and /metrics, and POST /accept-held and /resync. It does not ask who
+// /exposure, /counts, /livez, /readyz and /metrics, and POST /accept-held and /resync. It does not ask who
 // is there: see Listen.
 func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	mux := http.NewServeMux()
@@ -61,6 +64,9 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	}
 	if a.Exposure != nil {
 		mux.HandleFunc("GET /exposure", report(a.Exposure))
+	}
+	if a.Counts != nil {
+		mux.HandleFunc("GET /counts", report(a.Counts))
 	}
 	if a.AcceptHeld != nil {
 		mux.HandleFunc("POST /accept-held", func(w http.ResponseWriter, _ *http.Request) {

@@ -77,7 +77,10 @@ func TestHandler_ShowsAndDoesWhatItSays(t *testing.T) {
 	var acceptErr error
 	c, _ := serving(t, b, Actions{AcceptHeld: func() error { accepted++; return acceptErr }, Resync: func() { resynced++ }, Settings: []string{"x"},
 		Doctor:   func(context.Context) (*api.DoctorReport, error) { return &api.DoctorReport{Host: "h1"}, nil },
-		Exposure: func(context.Context) (*api.ExposureReport, error) { return nil, errors.New("no resources") }})
+		Exposure: func(context.Context) (*api.ExposureReport, error) { return nil, errors.New("no resources") },
+		Counts: func(context.Context) (*api.RuleCounts, error) {
+			return &api.RuleCounts{Rules: []api.RuleCount{{Rule: "gnp/a ingress 0", Packets: 3}}}, nil
+		}})
 
 	if code, body := ask(t, c, "GET", "/readyz"); code != 503 || !strings.HasPrefix(body, "NoPicture: ") {
 		t.Errorf("GET /readyz = %d %q, want 503 with a reason", code, body)
@@ -106,6 +109,9 @@ func TestHandler_ShowsAndDoesWhatItSays(t *testing.T) {
 	}
 	if code, body := ask(t, c, "GET", "/exposure"); code != 503 || !strings.Contains(body, "no resources") {
 		t.Errorf("GET /exposure that fails = %d %q, want 503 and why", code, body)
+	}
+	if code, body := ask(t, c, "GET", "/counts"); code != 200 || !strings.Contains(body, `"rule": "gnp/a ingress 0"`) {
+		t.Errorf("GET /counts = %d %q", code, body)
 	}
 	if code, _ := ask(t, c, "POST", "/accept-held"); code != 200 || accepted != 1 {
 		t.Errorf("POST /accept-held = %d, called %d times", code, accepted)

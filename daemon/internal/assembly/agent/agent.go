@@ -124,7 +124,8 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	registry.MustRegister(status.NewCollector(board), status.NewRuleCounts(l.filter.counts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
-		Doctor: examiner.doctor, Exposure: examiner.exposure}
+		Doctor: examiner.doctor, Exposure: examiner.exposure,
+		Counts: func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
 
 	found, err := look(cfg, endpoints)
 	if err != nil {
@@ -136,16 +137,22 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	if cfg.Role == config.Standalone {
 		group.Go(func() error { serve(ctx, cfg, log, serverPath); return nil })
 	}
+	thrift := newThrift()
+	group.Go(func() error { return thrift.run(ctx) })
 	group.Go(func() error {
+		replays := known.Known.Events != nil
 		err := known.Known.Replay(ctx, buffer) // the writer has it
 		known = snapshot.Loaded{}              // give the memory back
 		if err != nil {
 			return err
 		}
+		if replays {
+			await(ctx, l.settled, headStart)
+		}
 		return watcher.Run(ctx, syncer.Tee{buffer, writer})
 	})
 	group.Go(func() error { return writer.Run(ctx) })
-	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking) })
+	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking, thrift) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
 	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
 	group.Go(func() error { return l.network.watch.Run(ctx, l.noteNetwork) })
@@ -166,6 +173,22 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	}
 	fmt.Fprintln(stdout, "ripstopd has stopped. Its rules stay in force; 'ripstopd --cleanup' removes them.")
 	return err
+}
+
+// headStart is how long the listing of the store waits for the snapshot to be
+// enforced: to read 60,000 objects takes a processor for more than a second,
+// and the kernel is quicker without.
+const headStart = 5 * time.Second
+
+// await waits for something to be done, for so long at the most.
+func await(ctx context.Context, done <-chan struct{}, most time.Duration) {
+	t := time.NewTimer(most)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-done:
+	case <-t.C:
+	}
 }
 
 // lockState keeps two agents from writing the same state.
@@ -207,7 +230,7 @@ func listenMetrics(cfg config.Config, log *slog.Logger, board *status.Board) net
 const reportDelay = 300 * time.Millisecond
 
 // think runs calc: batches of events in, batches of intents out.
-func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, board *status.Board, reporter *status.Reporter, thinking *pulse) error {
+func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, board *status.Board, reporter *status.Reporter, thinking *pulse, thrift *thrift) error {
 	g := calc.New(calcConfig(cfg))
 	report := func() {
 		l.setEndpoints(g.Endpoints())
@@ -242,6 +265,7 @@ func think(ctx context.Context, cfg config.Config, in *syncer.Buffer, l *lane, b
 		for _, ev := range batch.Events {
 			g.Note(ev)
 		}
+		thrift.note(len(batch.Events))
 		board.SetBatch(batch)
 		if !batch.Synced {
 			continue

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,7 +93,11 @@ func openNFTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backe
 	cfg := nftables.Default()
 	cfg.Log = log.With("part", "nftables")
 	cfg.OnDrift = func(d nftables.Drift) {
-		drifted(api.Drift{What: strings.Join(d.What, "; "), By: d.By, Repaired: d.Repaired})
+		what := strings.Join(d.What, "; ")
+		if d.Header != "" {
+			what += "; for example " + d.Header
+		}
+		drifted(api.Drift{What: what, By: d.By, Repaired: d.Repaired})
 	}
 	f, err := nftables.New(cfg)
 	if err != nil {
@@ -137,6 +143,19 @@ func byComment[K comparable](read func(context.Context) (map[K]ruleset.Count, er
 		}
 		return out, nil
 	}
+}
+
+// ruleCounts reads the counters as the agent's socket shows them.
+func (b *backend) ruleCounts(ctx context.Context, host string) (*api.RuleCounts, error) {
+	counts, err := b.counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &api.RuleCounts{Host: host, Rules: []api.RuleCount{}}
+	for _, rule := range slices.Sorted(maps.Keys(counts)) {
+		out.Rules = append(out.Rules, api.RuleCount{Rule: rule, Packets: counts[rule].Packets, Bytes: counts[rule].Bytes})
+	}
+	return out, nil
 }
 
 func openIPTables(why string, log *slog.Logger, drifted func(api.Drift)) (*backend, error) {

@@ -68,7 +68,8 @@ type Part struct {
 	// pass. noted is what was wanted since; a nil Object: is not wanted.
 	now   *ruleset.State
 	noted map[ruleset.ID]ruleset.Object
-	begun bool // now is the first plan or a later one
+	begun bool // now is the first plan or a later one; before, nothing is noted
+	told  bool // something was wanted
 	pass  *pass
 
 	cannotShut bool // the kernel was built without SOCK_DESTROY
@@ -140,10 +141,24 @@ func (p *Part) Close() {
 func (p *Part) Name() string { return "conntrack" }
 
 // Want says that an object of the ruleset shall be.
-func (p *Part) Want(id ruleset.ID, o ruleset.Object) { p.noted[id] = o }
+func (p *Part) Want(id ruleset.ID, o ruleset.Object) {
+	if p.begun {
+		p.noted[id] = o
+		return
+	}
+	p.told = true
+	p.now.Want(id, o)
+}
 
 // Unwant says that an object of the ruleset shall not be.
-func (p *Part) Unwant(id ruleset.ID) { p.noted[id] = nil }
+func (p *Part) Unwant(id ruleset.ID) {
+	if p.begun {
+		p.noted[id] = nil
+		return
+	}
+	p.told = true
+	p.now.Unwant(id)
+}
 
 // Summary is what was done and seen so far.
 func (p *Part) Summary() Summary { return p.summary }
@@ -181,10 +196,10 @@ func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 	again = usageEvery - time.Since(p.looked)
 	if p.pass == nil {
 		switch {
-		case len(p.noted) == 0:
-			return again, nil
 		case !p.begun: // the first plan is the baseline, in force or not
-			p.begin()
+			p.begun = p.told
+			return again, nil
+		case len(p.noted) == 0:
 			return again, nil
 		case !p.cfg.InForce():
 			return min(again, waitForFilter), nil
@@ -209,10 +224,6 @@ func (p *Part) begin() bool {
 		p.noted = map[ruleset.ID]ruleset.Object{} // give the memory of a burst back
 	}
 	c.apply(p.now)
-	if !p.begun {
-		p.begun = true
-		return false
-	}
 	if len(c.objects) == 0 {
 		return false
 	}

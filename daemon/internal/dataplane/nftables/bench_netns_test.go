@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
@@ -102,13 +104,69 @@ func BenchmarkNetnsRestart(b *testing.B) {
 	}
 }
 
+// BenchmarkNetnsResync is one audit of 5,000 rules: one after the other, each
+// policy with a set, and as look-ups with 20,000 elements. It tells the
+// processor time, the kernel's included, and what that makes of one core if it
+// is done every 60 s.
 func BenchmarkNetnsResync(b *testing.B) {
-	f := open(b, netnstest.New(b), Default())
-	policies(f, 1000)
-	reconcile(b, f)
-	for b.Loop() {
-		f.Resync()
-		reconcile(b, f)
+	for _, c := range []struct {
+		name string
+		want func(*Filter)
+	}{
+		{"one by one", func(f *Filter) { policies(f, 1000) }},
+		{"look-ups", func(f *Filter) { lookups(f, 5000, 10_000) }},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			f := open(b, netnstest.New(b), Default())
+			c.want(f)
+			reconcile(b, f)
+			var before, after unix.Rusage
+			if err := unix.Getrusage(unix.RUSAGE_SELF, &before); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				f.Resync()
+				reconcile(b, f)
+			}
+			if err := unix.Getrusage(unix.RUSAGE_SELF, &after); err != nil {
+				b.Fatal(err)
+			}
+			used := float64(after.Utime.Nano()+after.Stime.Nano()-before.Utime.Nano()-before.Stime.Nano()) / float64(b.N)
+			b.ReportMetric(used/1e6, "cpu-ms")
+			b.ReportMetric(used/60e9*100, "%core/60s")
+		})
+	}
+}
+
+// lookups wants n rules, each in a chain of its own, that peers in 100 classes
+// and ports lead to.
+func lookups(f *Filter, n, peers int) {
+	f.Want(chain("in"), &ruleset.Chain{Hook: ruleset.HookInput, Rules: []ruleset.Rule{
+		{Match: ruleset.Match{Family: ruleset.IPv4}, Action: ruleset.Action{Verb: ruleset.Classify, Target: "peers", Field: ruleset.FieldSrc}},
+		{Action: ruleset.Action{Verb: ruleset.Drop}},
+	}})
+	f.Want(ruleset.ID{Kind: ruleset.KindVerdicts, Name: "peers"}, &ruleset.Verdicts{Family: ruleset.IPv4, Type: ruleset.ByNet})
+	for i := range 100 {
+		class := fmt.Sprintf("class-%d", i)
+		f.Want(ruleset.ID{Kind: ruleset.KindVerdicts, Name: class}, &ruleset.Verdicts{Type: ruleset.ByPort})
+		f.Want(chain(class), &ruleset.Chain{Rules: []ruleset.Rule{
+			{Match: ruleset.Match{Protocol: 17}, Action: ruleset.Action{Verb: ruleset.Classify, Target: class, Field: ruleset.FieldDstPort}},
+			{Action: ruleset.Action{Verb: ruleset.Drop}},
+		}})
+	}
+	for i := range n {
+		rule := fmt.Sprintf("rule-%d", i)
+		f.Want(chain(rule), &ruleset.Chain{Rules: []ruleset.Rule{{Action: ruleset.Action{Verb: ruleset.Accept}, Counter: true, Comment: fmt.Sprintf("gnp/p%d ingress %d", i/5, i%5)}}})
+		for p := range uint16(2) {
+			id := ruleset.ID{Kind: ruleset.KindVerdict, Name: fmt.Sprintf("class-%d", i%100), Range: ruleset.PortRange{Min: uint16(10000 + i*2%20000), Max: uint16(10000 + i*2%20000)}}
+			id.Range.Min, id.Range.Max = id.Range.Min+p, id.Range.Max+p
+			f.Want(id, ruleset.Ruling{Chain: rule})
+		}
+	}
+	for i := range peers {
+		id := nth("peers", i, 32)
+		id.Kind = ruleset.KindVerdict
+		f.Want(id, ruleset.Ruling{Chain: fmt.Sprintf("class-%d", i%100)})
 	}
 }
 

@@ -43,6 +43,9 @@ func Default() Config {
 type Drift struct {
 	// What was altered, one line for each object, at most 20.
 	What []string
+	// Header is a packet that fared otherwise, as ruleset.Witness says it:
+	// what was wanted, and what the kernel did; empty if none was found.
+	Header string
 	// By is who, as far as Foreign was told: "nft (pid 4711)"; or empty.
 	By string
 	// Repaired: the table is as wanted again.
@@ -77,6 +80,14 @@ type Filter struct {
 	why        string // why the table is not owned
 	drift      []string
 	by         string
+	// odd are the kernel's names of the objects in drift; header is the packet
+	// that shows it, looked for at most so often.
+	odd    []string
+	header string
+	sought time.Time
+	// settled: nothing was wanted since a Reconcile that left nothing to be
+	// desired. Then what a reading finds to be done is no news.
+	settled bool
 	// fights are the times of the last repairs.
 	fights []time.Time
 	retry  time.Time // when what was refused is tried again
@@ -396,6 +407,7 @@ const (
 // refuses, an overfull set) is left out or left as it was, and reported by
 // the error, when all the rest is in force.
 func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error) {
+	f.settled = f.inForce && len(f.soft) == 0 && f.retry.IsZero()
 	f.inForce = false
 	if f.takeNotes() && f.k != nil {
 		if wait := f.fighting(); wait > 0 {
@@ -468,6 +480,7 @@ func (f *Filter) pass(ctx context.Context) (read bool, err error) {
 			f.k.stale = f.takeNotes() || gen != f.gen
 		}
 	}
+	f.odd = f.odd[:0]
 	if f.k == nil || f.k.stale {
 		if err := f.resync(ctx); err != nil {
 			return false, err
@@ -475,6 +488,13 @@ func (f *Filter) pass(ctx context.Context) (read bool, err error) {
 		read = true
 	}
 	p := f.plan()
+	if read && f.settled && len(f.odd) == 0 {
+		p.own()
+	}
+	f.settled = false
+	if len(f.odd) > 0 && f.header == "" && time.Since(f.sought) > witnessEvery {
+		f.sought, f.header = time.Now(), p.witness()
+	}
 	for _, step := range []struct {
 		b      *batch
 		settle func()

@@ -260,6 +260,8 @@ type records struct {
 	isMap    bool
 	verdicts []verdict // of maps, in step
 	tainted  bool
+	// names are the chains that verdicts lead to: few, of many elements.
+	names map[string]string
 }
 
 func (r *records) Len() int           { return len(r.b) / (r.keyLen + 1) }
@@ -303,6 +305,18 @@ func (f *Filter) readElements(name string, spec setSpec) (*records, error) {
 	return r, nil
 }
 
+// name is always the same copy of a name.
+func (r *records) name(s string) string {
+	if n, ok := r.names[s]; ok {
+		return n
+	}
+	if r.names == nil {
+		r.names = map[string]string{}
+	}
+	r.names[s] = s
+	return s
+}
+
 // add takes in one message of a listing.
 func (r *records) add(m message) error {
 	return m.attrs(func(t uint16, v []byte) error {
@@ -342,6 +356,9 @@ func (r *records) element(b []byte) error {
 	if len(key) != r.keyLen || flags&^unix.NFT_SET_ELEM_INTERVAL_END != 0 {
 		r.tainted = true
 		return nil
+	}
+	if vd.chain != "" {
+		vd.chain = r.name(vd.chain)
 	}
 	start := byte(1) // so that, sorted, an end comes before a start
 	if flags&unix.NFT_SET_ELEM_INTERVAL_END != 0 {

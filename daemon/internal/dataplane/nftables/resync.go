@@ -83,7 +83,7 @@ func (f *Filter) resync(ctx context.Context) error {
 			return err
 		}
 		if before.exists && !now.exists {
-			f.drifted("table deleted")
+			f.drifted("table deleted", "")
 		}
 	}
 	if _, err := f.claim(); err != nil {
@@ -226,7 +226,7 @@ func (f *Filter) readMembers(k *kernel, s *setState, believed bool, done map[str
 		}
 		ks.tainted = true
 		if believed && s.want != nil {
-			f.drifted(fmt.Sprintf("set %s: foreign elements", kname))
+			f.drifted(fmt.Sprintf("set %s: foreign elements", kname), kname)
 		}
 	}
 	if !believed || s.want == nil || missing+extra == 0 {
@@ -235,7 +235,7 @@ func (f *Filter) readMembers(k *kernel, s *setState, believed bool, done map[str
 	if k.sets[s.kname] == nil && held > 0 {
 		return nil // compare says that the set is gone
 	}
-	f.drifted(fmt.Sprintf("set %s: %d elements missing, %d added", s.kname, missing, extra))
+	f.drifted(fmt.Sprintf("set %s: %d elements missing, %d added", s.kname, missing, extra), s.kname)
 	return nil
 }
 
@@ -288,43 +288,43 @@ func (f *Filter) compare(old, k *kernel) {
 		return
 	}
 	if k.table.flags&flagDormant != 0 && old.table.flags&flagDormant == 0 {
-		f.drifted("table made dormant")
+		f.drifted("table made dormant", "")
 	}
 	for _, name := range slices.Sorted(maps.Keys(old.chains)) {
 		a, b := old.chains[name], k.chains[name]
 		switch {
 		case b == nil:
-			f.drifted(fmt.Sprintf("chain %s deleted", name))
+			f.drifted(fmt.Sprintf("chain %s deleted", name), name)
 		case a.base != b.base || a.hook != b.hook || a.prio != b.prio || a.typ != b.typ:
-			f.drifted(fmt.Sprintf("chain %s made anew elsewhere", name))
+			f.drifted(fmt.Sprintf("chain %s made anew elsewhere", name), name)
 		case a.policy != b.policy:
-			f.drifted(fmt.Sprintf("chain %s: policy altered", name))
+			f.drifted(fmt.Sprintf("chain %s: policy altered", name), name)
 		}
 		if b != nil {
 			if d := diffRules(a.rules, b.rules); d != "" {
-				f.drifted(fmt.Sprintf("chain %s: %s", name, d))
+				f.drifted(fmt.Sprintf("chain %s: %s", name, d), name)
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.chains)) {
 		if old.chains[name] == nil {
-			f.drifted(fmt.Sprintf("chain %s added", name))
+			f.drifted(fmt.Sprintf("chain %s added", name), name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(old.sets)) {
 		a, b := old.sets[name], k.sets[name]
 		switch {
 		case b == nil:
-			f.drifted(fmt.Sprintf("set %s deleted", name))
+			f.drifted(fmt.Sprintf("set %s deleted", name), name)
 		case a.spec != b.spec:
-			f.drifted(fmt.Sprintf("set %s made anew", name))
+			f.drifted(fmt.Sprintf("set %s made anew", name), name)
 		case !maps.Equal(a.verdicts, b.verdicts) || !slices.Equal(a.ranges, b.ranges) || b.tainted && a.verdicts != nil:
-			f.drifted(fmt.Sprintf("set %s: elements altered", name))
+			f.drifted(fmt.Sprintf("set %s: elements altered", name), name)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.sets)) {
 		if old.sets[name] == nil {
-			f.drifted(fmt.Sprintf("set %s added", name))
+			f.drifted(fmt.Sprintf("set %s added", name), name)
 		}
 	}
 }
@@ -352,7 +352,10 @@ func diffRules(a, b []krule) string {
 
 const maxDriftLines = 20
 
-func (f *Filter) drifted(what string) {
+// drifted notes what was altered, and the kernel's name of the object; empty:
+// the table as a whole.
+func (f *Filter) drifted(what, name string) {
+	f.odd = append(f.odd, name)
 	if len(f.drift) < maxDriftLines && !slices.Contains(f.drift, what) {
 		f.drift = append(f.drift, what)
 	}
@@ -363,10 +366,10 @@ func (f *Filter) told(repaired bool) {
 	if len(f.drift) == 0 {
 		return
 	}
-	d := Drift{What: f.drift, By: f.by, Repaired: repaired}
-	f.drift, f.by = nil, ""
+	d := Drift{What: f.drift, Header: f.header, By: f.by, Repaired: repaired}
+	f.drift, f.by, f.header = nil, "", ""
 	f.fights = append(f.fights, time.Now())
-	f.log.Warn("Table was changed by another", "what", strings.Join(d.What, "; "), "by", d.By, "repaired", repaired)
+	f.log.Warn("Table was changed by another", "what", strings.Join(d.What, "; "), "header", d.Header, "by", d.By, "repaired", repaired)
 	f.cfg.OnDrift(d)
 }
 

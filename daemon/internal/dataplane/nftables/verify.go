@@ -209,7 +209,7 @@ func (f *Filter) Verify(ctx context.Context) error {
 	}
 	n := len(f.drift)
 	if !k.table.exists {
-		f.drifted("table deleted")
+		f.drifted("table deleted", "")
 	} else {
 		if err := f.readAllElements(k, true); err != nil {
 			return fmt.Errorf("nftables: %w", err)
