@@ -236,19 +236,34 @@ func TestSecrets_ShowNowhere(t *testing.T) {
 		c.Log = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	const canary = "canary-7d1f"
+	const creds = "/apis/ripstop.io/v1/credentials"
+	hash := api.HashToken(canary)
+	credential := func(hash, user string) string {
+		return fmt.Sprintf(`{"apiVersion":"ripstop.io/v1","kind":"Credential","metadata":{"name":"x"},"spec":{"user":%q,"tokenHash":%q,"expires":%q}}`, user, hash, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}
 	applied := strings.Replace(netset("x"), `"metadata":{`, `"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"password\":\"`+canary+`\"}"},`, 1)
-	for _, c := range []struct{ method, path, body, header, value string }{
-		{"POST", gnss, applied, "Authorization", "Bearer " + canary},
-		{"PUT", gnss + "/x", strings.Replace(applied, "10.0.0.0/8", "10.0.0.0/9", 1), "Authorization", "Basic " + canary},
-		{"GET", gnss + "?token=" + canary + "&access_token=" + canary, "", "Cookie", "session=" + canary},
-		{"GET", gnss + "/nobody", "", "Proxy-Authorization", canary},
-		{"POST", gnss, "{", "Authorization", "Bearer " + canary},
-		{"GET", tiers, "", "Impersonate-Extra-Token", canary},
-		{"DELETE", gnss + "/x", "", "Authorization", canary},
+	for _, c := range []struct {
+		method, path, body, header, value string
+		code                              int
+	}{
+		{"POST", gnss, applied, "X-A", "b", 201},
+		{"POST", creds, credential(hash, "x"), "X-A", "b", 201},
+		{"PUT", creds + "/x", credential(hash, "other"), "X-A", "b", 422},
+		{"PUT", creds + "/x", credential(canary, "x"), "X-A", "b", 422}, // no hash
+		{"POST", gnss, applied, "Authorization", "Bearer " + canary, 401},
+		{"PUT", gnss + "/x", strings.Replace(applied, "10.0.0.0/8", "10.0.0.0/9", 1), "Authorization", "Basic " + canary, 401},
+		{"GET", gnss + "?token=" + canary + "&access_token=" + canary, "", "Cookie", "session=" + canary, 200},
+		{"GET", gnss + "/nobody", "", "Proxy-Authorization", canary, 404},
+		{"POST", gnss, "{", "Authorization", "Bearer " + canary, 401},
+		{"GET", tiers, "", "Impersonate-Extra-Token", canary, 403},
+		{"DELETE", gnss + "/x", "", "Authorization", canary, 401},
 	} {
 		a := e.do(c.method, c.path, c.body, c.header, c.value)
-		if a.code >= 400 || c.method == "GET" {
+		if a.code >= 400 {
 			answers.Write(a.body)
+		}
+		if c.code != a.code {
+			t.Errorf("%s %s: answered %d, want %d: %s", c.method, c.path, a.code, c.code, a.body)
 		}
 	}
 	if err := e.stop(); err != nil {
@@ -256,11 +271,13 @@ func TestSecrets_ShowNowhere(t *testing.T) {
 	}
 	_, records := m.take()
 	if len(records) < 6 {
-		t.Fatalf("%d records", len(records))
+		t.Fatalf("%d records: %+v", len(records), records)
 	}
-	for name, text := range map[string]string{"log": log.String(), "record": encode(t, records), "answers": strings.ReplaceAll(answers.String(), `{\"password\":\"`+canary+`\"}`, "")} {
-		if i := strings.Index(text, canary); i >= 0 {
-			t.Errorf("%s: shows %q", name, text[max(0, i-200):i+len(canary)])
+	for name, text := range map[string]string{"log": log.String(), "record": encode(t, records), "answers": answers.String()} {
+		for _, secret := range []string{canary, hash} {
+			if i := strings.Index(text, secret); i >= 0 {
+				t.Errorf("%s: shows %q", name, text[max(0, i-200):i+len(secret)])
+			}
 		}
 		if text == "" {
 			t.Errorf("%s: is empty", name)

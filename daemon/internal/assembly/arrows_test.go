@@ -23,7 +23,6 @@ var update = flag.Bool("update", false, "rewrite the lists of linked packages")
 var floors = map[string]int{
 	"daemon/api":                        0,
 	"daemon/selector":                   0,
-	"daemon/audit":                      1,
 	"daemon/internal/intent":            0,
 	"daemon/internal/delta":             0,
 	"daemon/internal/dataplane/ruleset": 0,
