@@ -76,6 +76,7 @@ func serve(t testing.TB, path string) *server {
 //
 //	stopserver           stop the API server
 //	putraw KIND NAME F   store the file F as it is
+//	alter F OLD NEW      replace a text in the file F
 //	agent F [HELD]       start an agent that answers /status with the file F,
 //	                     /doctor, /exposure and /counts with doctor.json,
 //	                     exposure.json and counts.json
@@ -100,8 +101,21 @@ func TestScripts(t *testing.T) {
 			"stopserver": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Value(serverKey{}).(*server).stop() },
 			"putraw":     putRaw,
 			"agent":      startAgent,
+			"alter":      alterFile,
 		},
 	})
+}
+
+// alterFile replaces a text in a file by another.
+func alterFile(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: alter FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s has no %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
 }
 
 func putRaw(ts *testscript.TestScript, _ bool, args []string) {

@@ -190,6 +190,7 @@ unless NO_COLOR is set.`,
 		a.tokenCommand(),
 		a.kubeconfigCommand(),
 		a.configCommand(),
+		a.auditCommand(),
 		a.versionCommand(),
 		a.completionCommand(),
 	)

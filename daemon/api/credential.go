@@ -30,7 +30,7 @@ type CredentialSpec struct {
 	Expires Time `json:"expires"`
 	// TokenHash is "sha256:" and the SHA-256 in hexadecimal of a token's secret,
 	// which is at least 32 random bytes. It makes the credential a token.
-	TokenHash string `json:"tokenHash,omitempty"`
+	TokenHash string `json:"tokenHash,omitempty" secret:"true"`
 	// Request is a certificate signing request (PKCS #10, PEM). Only its public
 	// key is taken; name and groups are those of this spec. It makes the
 	// credential a certificate.

@@ -109,3 +109,29 @@ func isSecret(t reflect.Type) bool {
 	}
 	return t.Kind() == reflect.String && t.Name() != "string" && (strings.HasPrefix(t.Name(), "Secret") || strings.HasSuffix(t.Name(), "Secret"))
 }
+
+// Secretive reports whether a kind has fields that the log does not show, so
+// that messages which cite values of it are not shown either.
+func Secretive(o api.Object) bool {
+	return secretive(reflect.TypeOf(o), map[reflect.Type]bool{})
+}
+
+func secretive(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return isSecret(t.Elem()) || secretive(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if f.IsExported() && (isSecret(f.Type) || f.Tag.Get("secret") == "true" || secretive(f.Type, seen)) {
+				return true
+			}
+		}
+	default:
+	}
+	return false
+}

@@ -82,7 +82,7 @@ func (r *request) deletion() (o deleteOptions, dry bool, err error) {
 		if v != "All" {
 			return o, false, failure(http.StatusBadRequest, api.ReasonBadRequest, "dryRun %q: the only value is All", v)
 		}
-		dry = true
+		dry, r.dry = true, true
 	}
 	policy := r.query.Get("propagationPolicy")
 	if o.PropagationPolicy != nil {
@@ -151,6 +151,9 @@ func (s *Server) deleteOnce(ctx context.Context, r *request, o deleteOptions, dr
 	}
 	at, err := strconv.ParseInt(m.ResourceVersion, 10, 64)
 	if err != nil {
+		return "", err
+	}
+	if err := s.intend(r, old, nil); err != nil {
 		return "", err
 	}
 	if err := s.cfg.Store.Delete(ctx, r.key(), store.At(api.Revision(at))); err != nil {

@@ -39,6 +39,9 @@ type request struct {
 	// asked, after resolve.
 	desc  *kindInfo
 	watch bool
+	// dry: it is only to be tried. recorded: the audit log has its end.
+	// unwritten: the audit log could not take its intent.
+	dry, recorded, unwritten bool
 	// warnings are what the client is to be told besides the answer.
 	warnings []string
 }
@@ -109,7 +112,8 @@ func (r *request) dryRun() (bool, error) {
 			return false, failure(http.StatusBadRequest, api.ReasonBadRequest, "dryRun %q: the only value is All", v)
 		}
 	}
-	return r.query.Has("dryRun"), nil
+	r.dry = r.query.Has("dryRun")
+	return r.dry, nil
 }
 
 // authenticate finds out who makes the request. What is wrong with what he

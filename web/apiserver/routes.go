@@ -109,6 +109,12 @@ func (s *Server) enter(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, hr *http.Request) {
 		began := s.cfg.Now()
 		r, perr := s.newRequest(hr, rt)
+		defer func() {
+			if p := recover(); p != nil { // guard answers it
+				s.record(r, rt, response{code: http.StatusInternalServerError})
+				panic(p)
+			}
+		}()
 		err := s.authenticate(r)
 		if done, full := s.limiter.admit(r); full != nil {
 			err = full
@@ -137,6 +143,7 @@ func (s *Server) enter(rt route) http.Handler {
 			s.limiter.refused(r)
 			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
+		s.record(r, rt, resp)
 		s.answer(w, r, resp)
 		s.log.Debug("Request done", "request_id", requestIDOf(r.Context()), "user", r.id.String(), "method", r.Method,
 			"path", r.URL.Path, "code", resp.code, "took", s.cfg.Now().Sub(began))

@@ -65,6 +65,8 @@ type Config struct {
 	Drain time.Duration
 	// Limits bound what clients may take.
 	Limits Limits
+	// Audit keeps the record of writes and refusals; nil: there is none.
+	Audit Recorder
 }
 
 // Server is the REST admin API. Its methods may be called from many
@@ -82,6 +84,7 @@ type Server struct {
 	limiter  *limiter
 	census   *census
 	counting sync.Once // starts the census
+	recorder *recorder
 
 	// tiers keeps a tier from being deleted while a policy is put into it;
 	// pools keeps two overlapping pools from being created side by side.
@@ -134,6 +137,7 @@ func New(cfg Config) *Server {
 		routes:   routes,
 		draining: make(chan struct{}),
 		limiter:  newLimiter(cfg.Limits, cfg.Now),
+		recorder: newRecorder(cfg.Audit),
 	}
 	s.feeds = newFeeds(cfg.Store, cfg.Log, cfg.WatchWindow, cfg.WatchBuffer)
 	s.census = newCensus(cfg.Store)

@@ -119,6 +119,9 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 			return nil, err
 		}
 	}
+	if err := s.intend(r, nil, o); err != nil {
+		return nil, err
+	}
 	rev, err := s.cfg.Store.Put(ctx, o, store.Absent())
 	if err != nil {
 		return nil, err
@@ -264,6 +267,9 @@ func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry boo
 	if b := builtin(r.key()); b != nil && om.UID == "" { // shown, not stored
 		o, cond = store.Stamp(o, nil, s.cfg.Now()), store.Absent()
 		m = o.Metadata()
+	}
+	if err := s.intend(r, old, o); err != nil {
+		return nil, 0, err
 	}
 	rev, err := s.cfg.Store.Put(ctx, o, cond)
 	if err != nil {

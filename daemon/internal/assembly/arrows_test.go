@@ -117,6 +117,7 @@ var soleImporters = map[string][]string{
 	"github.com/gorilla/mux":            {"web/apiserver"},
 	"github.com/spf13/viper":            {"daemon/internal/config", "cli/command"},
 	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/dataplane/route", "daemon/internal/dataplane/neigh", "daemon/internal/dataplane/conntrack", "daemon/internal/doctor/survey", "daemon/internal/dataplane/iptables"},
+	"github.com/coreos/go-systemd":      {"daemon/internal/assembly/agent", "daemon/internal/auditlog"},
 	"github.com/coreos/go-iptables":     {"daemon/internal/dataplane/iptables"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},
 	"github.com/go-jose/go-jose":        {"web/apiserver/authn"},

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -109,7 +110,11 @@ type ServerConfig struct {
 	OIDC     OIDC
 	// QuotaBytes bounds the built-in datastore.
 	QuotaBytes int64
-	Log        Log
+	// AuditFileBytes is the size from which on a file of the audit log is
+	// rotated, AuditFiles how many rotated ones are kept.
+	AuditFileBytes int64
+	AuditFiles     int
+	Log            Log
 	// File is the file that was read; empty: none.
 	File string
 
@@ -188,6 +193,8 @@ func LoadServer(flags *pflag.FlagSet, environ []string) (ServerConfig, error) {
 		settings: v.settings,
 	}
 	c.QuotaBytes, _ = parseBytes(v.text("quota")) // checked by load
+	c.AuditFileBytes, _ = parseBytes(v.text("audit-file-size"))
+	c.AuditFiles, _ = strconv.Atoi(v.text("audit-files"))
 	return c, errors.Join(err, c.Etcd.check(), c.OIDC.check())
 }
 

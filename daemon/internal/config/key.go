@@ -24,7 +24,7 @@ type Key struct {
 	// Default is the default as text; a list is separated by commas.
 	Default string
 	// Type says what a value looks like: "string", "list", "duration",
-	// "bytes", "path", "address", "true or false", or "one of a, b".
+	// "bytes", "number", "path", "address", "true or false", or "one of a, b".
 	Type string
 	// Help says what the setting does, in one or two sentences.
 	Help string
@@ -103,6 +103,8 @@ func ServerKeys() []Key {
 		{Name: "oidc-username-claim", Default: "sub", Type: "string", Help: "Claim of a token that names the user, who is known as oidc: and this name."},
 		{Name: "oidc-groups-claim", Default: "groups", Type: "string", Help: "Claim of a token that lists the user's groups, which are known as oidc: and their names."},
 		{Name: "quota", Default: "2GiB", Type: "bytes", Help: "The most that the built-in datastore may hold on disk: a number with KiB, MiB or GiB.", check: checkBytes},
+		{Name: "audit-file-size", Default: "64MiB", Type: "bytes", Help: "The size from which on a file of the audit log, in audit/ of state-dir, is rotated: a number with KiB, MiB or GiB.", check: checkBytes},
+		{Name: "audit-files", Default: "16", Type: "number", Help: "How many rotated files of the audit log are kept.", check: checkCount},
 	}
 	keys = append(keys, etcdKeys("Empty: Ripstop runs its own.")...)
 	return append(keys, logKeys()...)
@@ -252,6 +254,13 @@ func endpointHostPort(e string) (string, uint16, error) {
 func checkBytes(v string) error {
 	_, err := parseBytes(v)
 	return err
+}
+
+func checkCount(v string) error {
+	if n, err := strconv.ParseUint(v, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is no count: write a whole number from 1 to 65535", v)
+	}
+	return nil
 }
 
 // parseBytes reads "2GiB".

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/auditlog"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd/embedded"
@@ -37,6 +38,7 @@ const (
 	apiSocket  = "api.sock"
 	etcdSocket = "etcd.sock"
 	etcdDir    = "etcd"
+	auditDir   = "audit"
 )
 
 const usage = `ripstop-server serves Ripstop's REST API on a unix socket, and on TCP with TLS
@@ -111,6 +113,19 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 		return err
 	}
 	served.Authn = authn.New(oidc, nil)
+	record, err := auditlog.Open(auditlog.Config{
+		Dir: filepath.Join(cfg.StateDir, auditDir), MaxBytes: cfg.AuditFileBytes, Keep: cfg.AuditFiles,
+		Program: "ripstop-server " + api.Version, Journal: auditlog.ToJournald(), Log: log.With("part", "audit"),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := record.Close(); err != nil {
+			log.Error("Audit log not closed in order", "err", err)
+		}
+	}()
+	served.Audit = record
 
 	etcdConfig := etcd.Config{
 		Endpoints: cfg.Etcd.Endpoints, CAFile: cfg.Etcd.CAFile, CertFile: cfg.Etcd.CertFile, KeyFile: cfg.Etcd.KeyFile,
