@@ -18,7 +18,8 @@ TOOLS    := $(CURDIR)/bin/tools
 PACKAGES := iproute2 nftables iptables ipset conntrack netcat-openbsd iputils-ping procps
 
 # The race detector needs a C compiler; ipset makes sets of others.
-test: PACKAGES += gcc libc6-dev ipset
+# The packages are tested on machines of their own.
+test: PACKAGES += gcc libc6-dev ipset systemd-container debootstrap lintian rpm
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,8 +53,15 @@ bench: build ## the figures of docs/reference/benchmarks.md (BENCHFLAGS='-bench-
 	go test -run '^$$' -bench . -benchmem -benchtime 200ms -timeout 60m $$(go list ./... | grep -v /e2e$$)
 	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./daemon/internal/e2e -args $(BENCHFLAGS)
 
+package: nfpm ## deb and rpm packages for amd64 and arm64, checksums and bills of materials, in dist/
+	@NFPM=$(TOOLS)/nfpm packaging/build.sh
+
+nfpm: # the packager; newer versions need a module that not every proxy serves
+	@mkdir -p $(TOOLS)
+	@test -x $(TOOLS)/nfpm || GOBIN=$(TOOLS) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+
 vet:
-	@test -z "$$(gofmt -l cli daemon web)" || { gofmt -l cli daemon web; echo "run gofmt -w on these"; exit 1; }
+	@test -z "$$(gofmt -l cli daemon packaging web)" || { gofmt -l cli daemon packaging web; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
 
 lint: vet ## vet, staticcheck, and govulncheck where its database can be reached
@@ -68,4 +76,4 @@ ci: test lint ## what CI runs
 clean: ## remove what was built
 	rm -rf bin dist
 
-.PHONY: help deps build run lab lab-down test bench vet lint ci clean
+.PHONY: help deps build run lab lab-down test bench package nfpm vet lint ci clean

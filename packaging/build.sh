@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the packages: deb and rpm, for each of ARCHES, into OUT, with their
+# Builds the packages: of all KINDS, for each of ARCHES, into OUT, with their
 # bills of materials and checksums. The same commit gives the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${OUT:-dist}
 ARCHES=${ARCHES:-amd64 arm64}
+KINDS=${KINDS:-deb rpm}
 NFPM=${NFPM:?set NFPM to the nfpm program, as make package does}
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 # A tag vX.Y.Z is a release; what comes after it sorts before the next one.
@@ -51,12 +52,12 @@ for arch in $ARCHES; do
   for package in ripstop ripstop-server; do
     printf '%s (%s-1) stable; urgency=medium\n\n  * See changelog.gz.\n\n -- The Ripstop authors <packages@ripstop.io>  %s\n' \
       "$package" "$PKGVERSION" "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" | zip "$STAGE/$package.changelog.gz"
-    for kind in deb rpm; do
+    for kind in $KINDS; do
       "$NFPM" package --config "packaging/nfpm/$package.yaml" --packager $kind --target "$OUT/" | grep -v '^using'
     done
     cp "$STAGE/$package.cdx.json" "$OUT/${package}_$arch.cdx.json"
   done
 done
-(cd "$OUT" && sha256sum -- *.deb *.rpm *.cdx.json >SHA256SUMS)
+(cd "$OUT" && sha256sum -- ripstop* >SHA256SUMS)
 say "Packages are in $OUT:"
-(cd "$OUT" && ls -sh -- *.deb *.rpm)
+(cd "$OUT" && ls -sh -- ripstop*)
