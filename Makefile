@@ -18,7 +18,8 @@ TOOLS    := $(CURDIR)/bin/tools
 PACKAGES := iproute2 nftables iptables ipset conntrack netcat-openbsd iputils-ping procps
 
 # The race detector needs a C compiler; ipset makes sets of others.
-test: PACKAGES += gcc libc6-dev ipset
+# The packages are tested on machines of their own.
+test: PACKAGES += gcc libc6-dev ipset systemd-container debootstrap lintian rpm
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,8 +56,15 @@ bench: build ## the figures of docs/reference/benchmarks.md (BENCHFLAGS='-bench-
 man: ## write the manual pages (docs/man) from the text of --help
 	go test ./cli/command -run '^TestMan_PagesAreWhatHelpSays$$' -count=1 -args -update
 
+package: nfpm ## deb and rpm packages for amd64 and arm64, checksums and bills of materials, in dist/
+	@NFPM=$(TOOLS)/nfpm packaging/build.sh
+
+nfpm: # the packager; newer versions need a module that not every proxy serves
+	@mkdir -p $(TOOLS)
+	@test -x $(TOOLS)/nfpm || GOBIN=$(TOOLS) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+
 vet:
-	@test -z "$$(gofmt -l cli daemon web)" || { gofmt -l cli daemon web; echo "run gofmt -w on these"; exit 1; }
+	@test -z "$$(gofmt -l cli daemon packaging web)" || { gofmt -l cli daemon packaging web; echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
 
 lint: vet ## vet, staticcheck, and govulncheck where its database can be reached
@@ -71,4 +79,4 @@ ci: test lint ## what CI runs
 clean: ## remove what was built
 	rm -rf bin dist
 
-.PHONY: help deps build run lab lab-down test bench man vet lint ci clean
+.PHONY: help deps build run lab lab-down test bench man package nfpm vet lint ci clean

@@ -44,6 +44,9 @@ func TestNetnsSupervised_SystemdIsTold(t *testing.T) {
 		for {
 			select {
 			case s := <-told:
+				if strings.Contains(s, "STOPPING=1") && want != "STOPPING=1" {
+					t.Fatalf("systemd was told %q, which makes it end the service, before %q", s, want)
+				}
 				if strings.Contains(s, want) {
 					return
 				}

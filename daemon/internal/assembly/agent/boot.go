@@ -69,6 +69,9 @@ func enforceOnce(ctx context.Context, cfg config.Config, log *slog.Logger, event
 	}
 	defer l.close()
 	g := calc.New(calcConfig(cfg))
+	if events == nil { // a state without a single object
+		events = func(func([]api.Event) bool) {}
+	}
 	for some := range events {
 		for _, ev := range some {
 			g.Note(ev)

@@ -46,7 +46,9 @@ func tellSystemd(ctx context.Context, settled <-chan struct{}, live map[string]f
 	for {
 		select {
 		case <-ctx.Done():
-			say(daemon.SdNotifyStopping)
+			if !errors.Is(context.Cause(ctx), errReload) {
+				say(daemon.SdNotifyStopping)
+			}
 			return nil
 		case <-settled:
 			say(daemon.SdNotifyReady + "\nSTATUS=Policy is in force")
