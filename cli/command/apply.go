@@ -21,6 +21,8 @@ type applyFlags struct {
 	writeFlags
 	serverSide, force bool
 	pruneFlags
+	// tiers are those among the documents: a dry run makes none.
+	tiers map[string]bool
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -87,6 +89,7 @@ func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 		return fmt.Errorf("apply: nothing was written:\n%w", err)
 	}
 	f.mark(docs)
+	f.tiers = tiersIn(docs)
 	c, err := a.connect(cmd, false)
 	if err != nil {
 		return err
@@ -106,9 +109,48 @@ func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 	return a.prune(cmd, c, docs, f)
 }
 
+// tiersIn are the names of the tiers among documents.
+func tiersIn(docs []api.Document) map[string]bool {
+	tiers := map[string]bool{}
+	for _, d := range docs {
+		if k := d.Object.Key(); k.Kind == api.KindTier {
+			tiers[k.Name] = true
+		}
+	}
+	return tiers
+}
+
 // applyOne makes one resource be as wanted and says what was done, or would
-// be.
+// be. In a dry run a policy may be in a tier that would be there by then: it is
+// shown to the server in one that is.
 func applyOne(ctx context.Context, c *client.Client, d api.Document, f applyFlags) (done string, written api.Object, err error) {
+	done, written, err = applyOnce(ctx, c, d, f)
+	spec := api.PolicySpecOf(d.Object)
+	if err == nil || !f.options().DryRun || spec == nil || !f.tiers[spec.Tier] || !lacksTier(err) {
+		return done, written, err
+	}
+	tier := spec.Tier
+	d.Object = api.Clone(d.Object)
+	api.PolicySpecOf(d.Object).Tier = api.DefaultTier
+	done, written, err = applyOnce(ctx, c, d, f)
+	if spec := api.PolicySpecOf(written); err == nil && spec != nil {
+		spec.Tier = tier
+		if m := written.Metadata(); m.Labels[api.LabelTier] != "" {
+			m.Labels[api.LabelTier] = tier
+		}
+	}
+	return done, written, err
+}
+
+// lacksTier reports whether the server refused a policy for its tier.
+func lacksTier(err error) bool {
+	var st *client.StatusError
+	return errors.As(err, &st) && st.Status.Code == 422 && st.Status.Details != nil &&
+		len(st.Status.Details.Causes) == 1 && st.Status.Details.Causes[0].Field == "spec.tier"
+}
+
+// applyOnce is applyOne as the server sees it.
+func applyOnce(ctx context.Context, c *client.Client, d api.Document, f applyFlags) (done string, written api.Object, err error) {
 	o := d.Object
 	opt := f.options()
 	m := o.Metadata()
@@ -201,6 +243,11 @@ func wantedJSON(d api.Document) ([]byte, error) {
 	}
 	if len(m.Labels) > 0 {
 		meta["labels"] = m.Labels
+	}
+	if spec := api.PolicySpecOf(d.Object); spec != nil {
+		if s, ok := tree["spec"].(map[string]any); ok && s["tier"] != nil {
+			s["tier"] = spec.Tier // which a dry run may have changed
+		}
 	}
 	for _, servers := range []string{"uid", "creationTimestamp", "generation", "managedFields", "selfLink"} {
 		delete(meta, servers)

@@ -63,6 +63,7 @@ func (a *app) diff(cmd *cobra.Command, in *input, f applyFlags) (differ bool, er
 	if err != nil {
 		return false, fmt.Errorf("diff: nothing was compared:\n%w", err)
 	}
+	f.tiers = tiersIn(docs)
 	c, err := a.connect(cmd, false)
 	if err != nil {
 		return false, err

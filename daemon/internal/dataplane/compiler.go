@@ -327,15 +327,16 @@ func (p *Planner) flat(owner string, u *unit) (rules []classify.Rule, ends map[s
 			rules = withRules(rules, f.rules[d][v])
 			passes = passes || f.passes[d]
 		}
-		if !t.DefaultPass {
+		last := u.pl.stage.denies() && !t.DefaultPass
+		if last {
 			end(t.Name, keeping(deny(u.v, "tier "+t.Name+" default"), p.keeps(list...)))
 		}
 		passTo(rules[first:], len(rules))
-		if !t.DefaultPass && !passes {
+		if last && !passes {
 			return rules, ends
 		}
 	}
-	if u.pl.stage == stageForward {
+	if u.pl.stage != stageNormal {
 		end("accept", yield(ruleset.Match{})) // nobody has said anything
 		return rules, ends
 	}

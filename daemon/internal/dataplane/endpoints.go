@@ -23,6 +23,9 @@ const (
 	stageSource                     // whether a workload is who it says it is
 )
 
+// denies reports whether the end of a tier denies at a stage.
+func (s stage) denies() bool { return s == stageNormal || s == stageForward }
+
 // place is one of the places where endpoints judge packets.
 type place struct {
 	prefix    string // of the endpoints' chains
@@ -170,8 +173,8 @@ func (p *Planner) planEndpoint(name string, s *subject, pl *place, has bool) {
 	if has {
 		vs = p.placeVariants(s, pl)
 	}
-	if p.compiler != nil && (pl.stage == stageNormal || pl.stage == stageForward) {
-		plain := pl.stage == stageForward && has && !s.judges(pl.stage, pl.direction) // nothing to compile
+	if p.compiler != nil && pl.stage != stageSource {
+		plain := pl.stage != stageNormal && has && !s.judges(pl.stage, pl.direction) // nothing to compile
 		units := vs
 		if plain {
 			units = nil
@@ -241,7 +244,7 @@ func (p *Planner) endpointChains(base string, s *subject, pl *place, v variant) 
 		return out
 	}
 	rules := p.head(s, pl)
-	denies := pl.stage == stageNormal || pl.stage == stageForward // at the end of a tier
+	denies := pl.stage.denies()
 	denied := false
 	tiers := s.tiers(pl.stage)
 	var said []api.Key // policies of this direction so far

@@ -65,7 +65,7 @@ func (p *Planner) planPolicies() {
 				for _, v := range p.sortVariants(sortOf(pol), d) {
 					name := policyChain(k, d, v)
 					o := policyOrigin(k, pol.Tier, d)
-					if v.sort == sortNormal && p.compiler != nil {
+					if p.compiler != nil {
 						single[name] = true
 						p.wantRuleChains(name, list, o, v)
 						if !p.compiler.oneByOne[k] {

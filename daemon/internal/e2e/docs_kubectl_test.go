@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,4 +28,41 @@ func TestDocs_HowToAutomateIsTrue(t *testing.T) {
 	}
 	text := strings.ReplaceAll(script(d, d.blocksOf(t, "")), "/run/ripstop/api.sock", socket)
 	bash(t, nil, dir, text, "HOME="+home, "KUBECONFIG="+config, "PATH="+home+":"+os.Getenv("PATH"))
+}
+
+// TestDocs_HowToAnsibleIsTrue types the page on Ansible.
+func TestDocs_HowToAnsibleIsTrue(t *testing.T) {
+	collections := kubetest.AnsibleCollections(t)
+	d := readDocument(t, "docs/how-to/ansible.md")
+	srv := startServer(t)
+	dir, home := clone(t), t.TempDir()
+	config := filepath.Join(home, "kubeconfig")
+	if err := os.WriteFile(config, []byte(kubetest.Config(proxyTo(t, srv.dir+"/run/api.sock"))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+home, "KUBECONFIG="+config, "K8S_AUTH_KUBECONFIG="+config,
+		"ANSIBLE_COLLECTIONS_PATH="+collections, "ANSIBLE_LOCALHOST_WARNING=false", "ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3",
+		"RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+}
+
+// TestDocs_HowToGitOpsIsTrue types the page on git.
+func TestDocs_HowToGitOpsIsTrue(t *testing.T) {
+	d := readDocument(t, "docs/how-to/gitops.md")
+	srv := startServer(t)
+	dir := clone(t)
+	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+}
+
+// TestDocs_TerraformIsWellFormed: the example is as terraform fmt writes it.
+// To plan it takes a provider that only Terraform's registry has.
+func TestDocs_TerraformIsWellFormed(t *testing.T) {
+	terraform, err := exec.LookPath("terraform")
+	if err != nil {
+		t.Skip("terraform is not installed")
+	}
+	cmd := exec.Command(terraform, "fmt", "-check", "-diff", filepath.Join(top, "docs/how-to/terraform"))
+	cmd.Env = append(os.Environ(), "TF_CLI_CONFIG_FILE=/dev/null", "CHECKPOINT_DISABLE=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("terraform fmt: %v\n%s", err, out)
+	}
 }

@@ -113,6 +113,7 @@ func (f *Filter) plan() *plan {
 	for _, m := range dirtyVerdicts {
 		p.nameVerdicts(m)
 	}
+	p.parted(dirtyVerdicts)
 	for c := range maps.Clone(f.dirtyChains) {
 		p.nameChain(c)
 	}

@@ -26,13 +26,10 @@ type verdictChange struct {
 
 func (p *plan) nameVerdicts(m *verdictMap) {
 	f, k := p.f, p.f.k
-	gone := func() {
+	if m.want == nil {
 		if m.kname != "" && k.sets[m.kname] != nil {
 			f.doomed[ref{'s', m.kname}] = struct{}{}
 		}
-	}
-	if m.want == nil {
-		gone()
 		f.users(use{ruleset.KindVerdicts, m.name})
 		return
 	}
@@ -49,8 +46,16 @@ func (p *plan) nameVerdicts(m *verdictMap) {
 		p.softly("verdicts "+m.name, err)
 		return
 	}
+	p.renameVerdicts(m, kname, spec)
+}
+
+// renameVerdicts makes a map what the kernel calls kname.
+func (p *plan) renameVerdicts(m *verdictMap, kname string, spec setSpec) {
+	f, k := p.f, p.f.k
 	if m.kname != kname {
-		gone()
+		if m.kname != "" && k.sets[m.kname] != nil {
+			f.doomed[ref{'s', m.kname}] = struct{}{}
+		}
 		m.kname = kname
 		f.users(use{ruleset.KindVerdicts, m.name})
 		m.allDirty()
@@ -61,6 +66,53 @@ func (p *plan) nameVerdicts(m *verdictMap) {
 		f.users(use{ruleset.KindVerdicts, m.name})
 		m.allDirty()
 	}
+}
+
+// parted makes those maps anew of which keys come or go while rules that look
+// into them change: a packet that is under way goes by the old rules and finds
+// the new elements, and what the old rules do with a key that is not found may
+// be what neither picture says. A map that is made anew changes the rules that
+// look into it, and so other maps.
+func (p *plan) parted(dirty []*verdictMap) {
+	k := p.f.k
+	for again := true; again; {
+		again = false
+		looked := map[string]bool{} // by rules in force that may change
+		for c := range p.f.dirtyChains {
+			kname := c.kname
+			if kname == "" { // as after a start
+				kname = chainName(c.name)
+			}
+			if ch := k.chains[kname]; ch != nil {
+				for _, r := range ch.refs {
+					looked[r.name] = looked[r.name] || r.kind == 's'
+				}
+			}
+		}
+		for _, m := range dirty {
+			have := k.sets[m.kname]
+			if m.want == nil || have == nil || !looked[m.kname] || !p.keysChange(m, have) {
+				continue
+			}
+			kname, err := free(verdictsName(m.name), func(kname string) bool { return k.sets[kname] != nil })
+			if err != nil {
+				continue // changed in place, as well as can be
+			}
+			p.renameVerdicts(m, kname, m.spec())
+			again = true
+		}
+	}
+}
+
+// keysChange reports whether a key comes or goes.
+func (p *plan) keysChange(m *verdictMap, have *kset) bool {
+	for key := range m.dirty {
+		_, wanted := m.elems[key]
+		if have.verdicts[kernelKey(key, have.spec)].there != wanted {
+			return true
+		}
+	}
+	return false
 }
 
 // disturbed reports whether a key that is found before and after, might, if
