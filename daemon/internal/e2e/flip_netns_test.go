@@ -64,7 +64,9 @@ func TestNetnsFlip_PacketsUnderWayAreJudgedByOneOfTwoPictures(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	picture := func(n int) string { return tierDefault + "---" + trafficEndpoints + "---\n" + chaosPolicies(n) + trafficPolicies(n) }
+	picture := func(n int) string {
+		return tierDefault + "---" + trafficEndpoints + "---\n" + chaosPolicies(n) + trafficPolicies(n)
+	}
 	show(picture(0))
 	done := make(chan struct{})
 	var wg sync.WaitGroup
