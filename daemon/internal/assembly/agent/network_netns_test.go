@@ -26,7 +26,7 @@ import (
 )
 
 // patience bounds every wait; what is waited for takes milliseconds.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // site is a host in a namespace with the host lane running on it.
 type site struct {
