@@ -85,19 +85,20 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/rules.go", old: `		return ruleset.Action{Verb: v.deny}
 	case api.Pass:`, now: `		return ruleset.Action{Verb: ruleset.Return}
 	case api.Pass:`, damage: "Deny goes on"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `if !t.DefaultPass && !passes {`, now: `if !t.DefaultPass {`, damage: "behind a tier that denies, a Pass leads nowhere"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `		if !t.DefaultPass {
-			end(t.Name`, now: `		if t.DefaultPass {
-			end(t.Name`, damage: "a tier's default action is read the wrong way round, compiled"},
+	{file: "daemon/internal/dataplane/compiler.go", old: `if last && !passes {`, now: `if last {`, damage: "behind a tier that denies, a Pass leads nowhere"},
+	{file: "daemon/internal/dataplane/compiler.go", old: `last := u.pl.stage.denies() && !t.DefaultPass`, now: `last := u.pl.stage.denies() && t.DefaultPass`, damage: "a tier's default action is read the wrong way round, compiled"},
 	{file: "daemon/internal/dataplane/compiler.go", old: `f.Ends, f.Next = false, goOn`, now: `f.Ends, f.Next = true, goOn`, damage: "Log ends the way"},
 	{file: "daemon/internal/dataplane/compiler.go", old: `again := old == nil || old.key != key || slices.ContainsFunc(chains, func(chain string) bool { return c.dirty[chain] })`, now: `again := old == nil || old.key != key`,
 		damage: "a rule that changes stays compiled as it was"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `	if u.pl.stage == stageForward {
-		end("accept"`, now: `	if u.pl.stage == stageForward && len(u.s.profiles()) == 0 {
+	{file: "daemon/internal/dataplane/compiler.go", old: `	if u.pl.stage != stageNormal {
+		end("accept"`, now: `	if u.pl.stage != stageNormal && len(u.s.profiles()) == 0 {
 		end("accept"`, damage: "profiles judge what is forwarded"},
 	{file: "daemon/internal/dataplane/compiler.go", old: `slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] }) {`, now: `slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] && name == "" }) {`,
 		damage: "a profile that changes stays compiled as it was"},
 	{file: "daemon/internal/dataplane/policies.go", old: `		return sortUntracked
 	case p.PreDNAT:`, now: `		return sortPreDNAT
 	case p.PreDNAT:`, damage: "a doNotTrack policy is planned as a preDNAT one"},
+	{file: "daemon/internal/dataplane/fixed.go", old: `Rules: []ruleset.Rule{jump(chainNoPorts), noTrack, setAccept, accept}`, now: `Rules: []ruleset.Rule{noTrack, setAccept, accept}`, damage: "untracked policy allows what hides its ports"},
+	{file: "daemon/internal/dataplane/fixed.go", old: `ruleset.Match{Family: ruleset.IPv6, Fragment: true}`, now: `ruleset.Match{Family: ruleset.IPv6, Fragment: true, Protocol: 253}`, damage: "what is still a fragment is taken for a whole packet"},
+	{file: "daemon/internal/dataplane/endpoints.go", old: `		add(ruleset.Rule{Match: match, Action: ruleset.Action{Verb: ruleset.Jump, Target: chainNoPorts}})`, now: `		_ = match`, damage: "invalid packets that hide their ports are left to policy"},
 }
