@@ -53,6 +53,14 @@ func TestDocs_HowToGitOpsIsTrue(t *testing.T) {
 	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
 }
 
+// TestDocs_HowToRolesIsTrue types the page on roles.
+func TestDocs_HowToRolesIsTrue(t *testing.T) {
+	d := readDocument(t, "docs/how-to/roles.md")
+	srv := startServer(t)
+	dir := clone(t)
+	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+}
+
 // TestDocs_TerraformIsWellFormed: the example is as terraform fmt writes it.
 // To plan it takes a provider that only Terraform's registry has.
 func TestDocs_TerraformIsWellFormed(t *testing.T) {
