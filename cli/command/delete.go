@@ -52,6 +52,8 @@ all.`,
 				return usage(cmd, "delete: give --all or -l, not both")
 			case picked && (len(args) != 1 || strings.Contains(args[0], "/")):
 				return usage(cmd, "delete: --all and -l go with a kind alone")
+			case picked && args[0] == "all":
+				return usage(cmd, "delete: all is every kind there is; name those that are meant")
 			case f.allNamespaces && !picked:
 				return usage(cmd, "delete: -A goes with --all or -l")
 			case len(in.files) == 0 && !picked && (len(args) == 0 || len(args) < 2 && !strings.Contains(args[0], "/")):

@@ -58,11 +58,11 @@ func (f *pruneFlags) mark(docs []api.Document) {
 }
 
 // pruned are the kinds that pruning looks at: what people apply. What hosts
-// report themselves is theirs to delete, and namespaces may hold what others
-// made.
+// report themselves is theirs to delete, namespaces may hold what others made,
+// and credentials are revoked by name.
 func pruned() []api.Descriptor {
 	return slices.DeleteFunc(api.Kinds(), func(d api.Descriptor) bool {
-		return slices.Contains([]api.Kind{api.KindNamespace, api.KindClusterInformation, api.KindHostStatus}, d.Kind)
+		return slices.Contains([]api.Kind{api.KindNamespace, api.KindClusterInformation, api.KindHostStatus, api.KindCredential}, d.Kind)
 	})
 }
 

@@ -424,6 +424,13 @@ func TestNamesAndNamespaces_KeepARuleToThem(t *testing.T) {
 	a.wantAs(200, ed, "GET", gnss+"?fieldSelector=metadata.name%3Dx", "")
 	a.wantAs(200, ed, "DELETE", gnss+"?fieldSelector=metadata.name%3Dx", "")
 	a.wantAs(404, ed, "GET", gnss+"/x", "")
+
+	// Apply of what is not there is a create.
+	a.give("pat", "patches", `[{"verbs":["get","patch"],"kinds":["GlobalNetworkSet"]}]`)
+	const apply = "application/apply-patch+yaml"
+	a.wantAs(403, person("pat"), "PATCH", gnss+"/z?fieldManager=p", netset("z"), "Content-Type", apply)
+	a.wantAs(201, root, "POST", gnss, netset("z"))
+	a.wantAs(200, person("pat"), "PATCH", gnss+"/z?fieldManager=p&force=true", netset("z", "a", "b"), "Content-Type", apply)
 }
 
 // watchAs follows a path as somebody; lines come until the watch ends.

@@ -215,6 +215,25 @@ func TestLoadServer_ReadsItsOwnKeys(t *testing.T) {
 	}
 }
 
+func TestLoadServer_RefusesAccessThatMakesNoSense(t *testing.T) {
+	for text, want := range map[string]string{
+		"listen: :8443": "no address with a port", "listen: example.org:8443": "no address with a port", "listen: 10.0.0.1:0": "no address with a port",
+		"tls-names: [Upper.example.org]": "lower case", "tls-names: [a b]": "neither a DNS name",
+		"oidc-issuer: https://x": "go together", "oidc-audience: x": "go together", "oidc-jwks-url: https://x": "oidc-issuer is empty",
+		"oidc-issuer: https://x\noidc-audience: a\noidc-jwks-file: /x\noidc-jwks-url: https://x": "have no effect",
+	} {
+		_, f := file(t, text+"\n")
+		if _, err := LoadServer(flagSet(t, ServerKeys(), f), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q in it", text, err, want)
+		}
+	}
+	_, f := file(t, "listen: '[::]:8443'\ntls-names: [a.example.org, 10.0.0.1, fd00::1]\noidc-issuer: https://x\noidc-audience: a\n")
+	c, err := LoadServer(flagSet(t, ServerKeys(), f), nil)
+	if err != nil || len(c.TLSNames) != 3 || c.OIDC.UsernameClaim != "sub" || c.OIDC.GroupsClaim != "groups" {
+		t.Errorf("LoadServer = %+v, %v", c, err)
+	}
+}
+
 func TestFailsafes(t *testing.T) {
 	const tcp, udp = 6, 17
 	c := Config{FailsafeDefaults: FailsafeRipstop, Etcd: Etcd{Endpoints: []string{

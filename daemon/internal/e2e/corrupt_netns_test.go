@@ -333,11 +333,21 @@ func TestCorruptStore_ServesWhatWasWrittenOrNothing(t *testing.T) {
 		if want[i], _, err = served(s, p); err != nil || len(want[i]) < 100 {
 			t.Fatalf("%d objects, %v", len(want[i]), err)
 		}
+		st, err := s.Status(bounded(t))
+		if err != nil {
+			t.Fatal(err)
+		}
 		s.Close()
 		if i == 0 {
 			p.stop()
 		} else {
-			time.Sleep(2500 * time.Millisecond) // what is older than two seconds is sealed
+			eventually(t, "all is sealed", func() error {
+				b, err := os.ReadFile(data + "/seal.json")
+				if err == nil && !strings.Contains(string(b), fmt.Sprintf(`"revision":%d,`, st.Revision)) {
+					err = fmt.Errorf("revision %d is not: %s", st.Revision, b)
+				}
+				return err
+			})
 			p.kill()
 		}
 	}
@@ -443,11 +453,19 @@ func TestNetnsCorrupt_DamagedStoreAndSnapshotsLeaveThePolicyInForce(t *testing.T
 	if c := condition(hs, "Ready"); c.Status != "False" {
 		t.Errorf("condition Ready is %+v, want False: nothing is known", c)
 	}
+	began := time.Now()
+	ended := func() int { return strings.Count(g.srv.log.String(), "Store ended") }
 	g.s.last(11 * time.Second)
+	eventually(t, "the store has refused to start", func() error {
+		if ended() == 0 {
+			return fmt.Errorf("log: %s", tail(g.srv.log.String(), 1000))
+		}
+		return nil
+	})
 	g.s.check(t)
 	wantPass(t, g.inj, "all is damaged", now)
-	if n := strings.Count(g.srv.log.String(), "Store ended"); n < 1 || n > 3 {
-		t.Errorf("in 11 s the store was restarted %d times, want 1 to 3", n)
+	if n, took := ended(), time.Since(began); n > 2+int(took/(5*time.Second)) {
+		t.Errorf("in %v the store was started %d times, want once in five seconds", took, n)
 	}
 	if !strings.Contains(g.srv.log.String(), "damaged") {
 		t.Errorf("the server's log does not say what is wrong:\n%s", tail(g.srv.log.String(), 2000))

@@ -3,12 +3,14 @@
 package e2e
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/web/apiserver/kubetest"
 )
 
@@ -51,6 +53,40 @@ func TestDocs_HowToGitOpsIsTrue(t *testing.T) {
 	srv := startServer(t)
 	dir := clone(t)
 	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+}
+
+// TestDocs_HowToRolesIsTrue types the page on roles.
+func TestDocs_HowToRolesIsTrue(t *testing.T) {
+	d := readDocument(t, "docs/how-to/roles.md")
+	srv := startServer(t)
+	dir := clone(t)
+	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+}
+
+// TestDocs_HowToCertificatesIsTrue types the page on certificates and tokens.
+func TestDocs_HowToCertificatesIsTrue(t *testing.T) {
+	kubectl := kubetest.Program(t, "kubectl")
+	d := readDocument(t, "docs/how-to/certificates.md")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	srv := &server{dir: shortDir(t)}
+	srv.process = start(t, nil, "ripstop-server", "--run-dir", srv.dir+"/run", "--state-dir", srv.dir+"/state", "--listen", address)
+	if srv.store, err = client.New(client.Config{Server: srv.socket()}); err != nil {
+		t.Fatal(err)
+	}
+	srv.ready(t)
+	dir, home := clone(t), t.TempDir()
+	if err := os.Symlink(kubectl, filepath.Join(home, "kubectl")); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.NewReplacer("127.0.0.1:8443", address, "/var/lib/ripstop/pki", srv.dir+"/state/pki").Replace(script(d, d.blocksOf(t, "")))
+	// The server of the environment would go before a context.
+	text = strings.ReplaceAll(text, "ripstop version --context", "env -u RIPSTOP_SERVER ripstop version --context")
+	bash(t, nil, dir, text, "HOME="+home, "RIPSTOP_SERVER="+srv.socket(), "PATH="+home+":"+dir+"/bin:"+os.Getenv("PATH"))
 }
 
 // TestDocs_TerraformIsWellFormed: the example is as terraform fmt writes it.

@@ -164,7 +164,7 @@ func TestNetnsWildcard_LeavesLoopbackAndNeighboursAlone(t *testing.T) {
 		for _, port := range []string{"22", "23", "8000"} {
 			listen(t, p.host, ":"+port)
 		}
-		if err := echo(p.peer, "[fd09::1]:23", 5*time.Second); err != nil {
+		if err := echo(p.peer, "[fd09::1]:23", patience); err != nil {
 			t.Fatalf("before there is a policy: %v", err)
 		}
 		a := startAgent(t, p.host, srv.etcd())
@@ -183,7 +183,7 @@ spec: {selector: role == 'victim', types: [Ingress, Egress], ingress: [{action: 
 			p.host.Run("ip", "-6", "neigh", "flush", "dev", "eth0")
 			p.peer.Run("ip", "-6", "neigh", "flush", "dev", "eth0")
 			for _, address := range []string{"[fd09::1]:22", "10.9.0.1:22"} {
-				if err := echo(p.peer, address, 5*time.Second); err != nil {
+				if err := echo(p.peer, address, patience); err != nil {
 					t.Errorf("interface %s: ssh to %s: %v", iface, address, err)
 				}
 			}
@@ -194,7 +194,7 @@ spec: {selector: role == 'victim', types: [Ingress, Egress], ingress: [{action: 
 			}
 		}
 		for _, address := range []string{"127.0.0.1:8000", "[::1]:8000", "10.9.0.1:8000", "[fd09::1]:8000"} {
-			if err := echo(p.host, address, 2*time.Second); err != nil {
+			if err := echo(p.host, address, patience); err != nil {
 				t.Errorf("interface %s: the host to itself at %s: %v", iface, address, err)
 			}
 		}
@@ -219,7 +219,7 @@ func TestNetnsEstablished_ConnectionOutlivesKillsAndRewrites(t *testing.T) {
 	broken := make(chan error, 2)
 	talk := func(address string) {
 		broken <- func() error {
-			c, err := dial(p.peer, address, 5*time.Second)
+			c, err := dial(p.peer, address, patience)
 			if err != nil {
 				return err
 			}
@@ -232,7 +232,7 @@ func TestNetnsEstablished_ConnectionOutlivesKillsAndRewrites(t *testing.T) {
 				default:
 				}
 				began := time.Now()
-				c.SetDeadline(began.Add(5 * time.Second))
+				c.SetDeadline(began.Add(patience / 2))
 				bin.BigEndian.PutUint64(b, n)
 				if _, err := c.Write(b); err != nil {
 					return fmt.Errorf("%s, round %d: %w", address, n, err)

@@ -179,12 +179,18 @@ type kubeAPIServer struct {
 	http       *http.Client
 }
 
-func startKubeAPIServer(t *testing.T) *kubeAPIServer {
-	program := kubetest.Program(t, "kube-apiserver")
+func startKubeAPIServer(t testing.TB) *kubeAPIServer {
 	dir := shortDir(t)
 	socket := dir + "/etcd.sock"
 	start(t, nil, "ripstop-server", "store", "--data-dir", dir+"/etcd", "--socket", socket, "--quota-bytes", "1000000000")
 	eventually(t, "etcd listens", func() error { _, err := os.Stat(socket); return err })
+	return startKubeAPIServerOn(t, socket)
+}
+
+// startKubeAPIServerOn starts it on an etcd that listens at a socket.
+func startKubeAPIServerOn(t testing.TB, socket string) *kubeAPIServer {
+	program := kubetest.Program(t, "kube-apiserver")
+	dir := shortDir(t)
 
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -261,7 +267,7 @@ func (k *kubeAPIServer) do(method, path string, body []byte) ([]byte, error) {
 
 // define makes every kind of Calico's group a custom resource, with the schema
 // that ripstop-server publishes.
-func (k *kubeAPIServer) define(t *testing.T) {
+func (k *kubeAPIServer) define(t testing.TB) {
 	data, err := os.ReadFile(top + "/web/apiserver/schema.json")
 	if err != nil {
 		t.Fatal(err)

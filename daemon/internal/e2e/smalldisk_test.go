@@ -110,7 +110,7 @@ func (s smallDisk) tryPut(name string) (api.Revision, error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	defer cancel()
 	return s.store.Put(ctx, docs[0].Object, store.Always())
 }

@@ -125,7 +125,7 @@ func rawEtcd(t testing.TB, url string) *etcd.Store {
 
 // bounded is a context for one call.
 func bounded(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience/2)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -334,7 +334,7 @@ func sets(first, n int) string {
 
 // api asks the REST API itself.
 func (s *server) http() *http.Client {
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+	return &http.Client{Timeout: patience / 2, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", s.dir+"/run/api.sock")

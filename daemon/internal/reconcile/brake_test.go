@@ -42,3 +42,27 @@ func TestBrake_FiveAtOnceThenOneASecondThenFreeAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestBrake_IsSetAsThePartSays(t *testing.T) {
+	clock := host.NewFakeClock(time.Unix(0, 0))
+	b := reconcile.Brake{Clock: clock, Free: 2, Window: time.Minute, Pause: 3 * time.Second}
+	b.Repaired()
+	if d := b.Wait(); d != 0 {
+		t.Errorf("after one repair: wait %v, want 0", d)
+	}
+	b.Repaired()
+	clock.Advance(time.Second)
+	if d := b.Wait(); d != 2*time.Second {
+		t.Errorf("1 s after the second: wait %v, want 2s", d)
+	}
+	clock.Advance(2 * time.Second)
+	if d := b.Wait(); d != 0 {
+		t.Errorf("3 s after the second: wait %v, want 0", d)
+	}
+	b.Repaired()
+	clock.Advance(59 * time.Second)
+	b.Repaired()
+	if d := b.Wait(); d != 3*time.Second {
+		t.Errorf("two repairs within the last minute: wait %v, want 3s", d)
+	}
+}

@@ -135,7 +135,7 @@ func (o *OIDC) verify(ctx context.Context, token *jwt.JSONWebToken, claims ...an
 
 // usable reports whether a key may have made a signature of that algorithm.
 func usable(k jose.JSONWebKey, algorithm string) bool {
-	if !k.IsPublic() || !k.Valid() || k.Use != "" && k.Use != "sig" || k.Algorithm != "" && k.Algorithm != algorithm {
+	if !k.Valid() || k.Use != "" && k.Use != "sig" || k.Algorithm != "" && k.Algorithm != algorithm {
 		return false
 	}
 	if r, is := k.Key.(*rsa.PublicKey); is {

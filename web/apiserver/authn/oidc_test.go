@@ -211,6 +211,30 @@ func TestOIDC_AcceptsWhatTheIssuerSignedForUs(t *testing.T) {
 	}
 }
 
+func TestUsable_IsAKeyOfTheRightKindAndSize(t *testing.T) {
+	i := newIssuer(t)
+	for name, c := range map[string]struct {
+		key  jose.JSONWebKey
+		alg  string
+		want bool
+	}{
+		"RSA":                  {jose.JSONWebKey{Key: i.rsa.Public()}, "RS256", true},
+		"RSA for ES256":        {jose.JSONWebKey{Key: i.rsa.Public()}, "ES256", false},
+		"RSA of 1024 bits":     {jose.JSONWebKey{Key: i.weak.Public()}, "RS256", false},
+		"P-256":                {jose.JSONWebKey{Key: i.ec.Public()}, "ES256", true},
+		"P-256 for RS256":      {jose.JSONWebKey{Key: i.ec.Public()}, "RS256", false},
+		"P-384":                {jose.JSONWebKey{Key: i.p384.Public()}, "ES256", false},
+		"a private key":        {jose.JSONWebKey{Key: i.rsa}, "RS256", false},
+		"a shared secret":      {jose.JSONWebKey{Key: []byte("secret")}, "HS256", false},
+		"for encryption":       {jose.JSONWebKey{Key: i.rsa.Public(), Use: "enc"}, "RS256", false},
+		"of another algorithm": {jose.JSONWebKey{Key: i.rsa.Public(), Algorithm: "PS256"}, "RS256", false},
+	} {
+		if got := usable(c.key, c.alg); got != c.want {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
+	}
+}
+
 func TestFileKeys_AreReadAnewWhenTheFileChanges(t *testing.T) {
 	i, c := newIssuer(t), newClock()
 	path := filepath.Join(t.TempDir(), "jwks")

@@ -61,6 +61,8 @@ type Suite struct {
 	Tamper map[string]string
 	// Refused are the same for a back end with Owner: they must not succeed.
 	Refused map[string]string
+	// Unguarded is why a back end has no Owner, and nothing to refuse.
+	Unguarded string
 	// Dump is a shell command that prints what the kernel has, for people.
 	Dump string
 	// Foreign makes objects of another tool, ForeignDump prints them, and

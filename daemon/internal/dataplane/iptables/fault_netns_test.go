@@ -5,6 +5,7 @@ package iptables_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os/exec"
@@ -17,6 +18,8 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/host"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
+
+var faultRounds = flag.Int("fault-rounds", 150, "how many changes are made while programs fail")
 
 // faulty runs programs that fail in all ways, now and then.
 type faulty struct {
@@ -83,7 +86,7 @@ func TestNetnsFaults(t *testing.T) {
 		filtertest.WantAll(f, filtertest.DriftState())
 		reconcile(t, f.Filter)
 		run.off = false
-		rounds := 150
+		rounds := *faultRounds
 		if testing.Short() {
 			rounds = 20
 		}
@@ -105,7 +108,17 @@ func TestNetnsFaults(t *testing.T) {
 				tally.Probe(inj)
 			}
 		}
-		t.Logf("%d rounds, %d faults, %d failed passes: %v", rounds, run.faults, f.failures, &tally)
+		run.off = true
+		began := time.Now()
+		f.Resync() // what was believed during the faults is read back
+		reconcile(t, f.Filter)
+		if err := f.Verify(t.Context()); err != nil {
+			t.Errorf("after the faults: %v", err)
+		}
+		for range 100 {
+			tally.Probe(inj)
+		}
+		t.Logf("%d rounds, %d faults, %d failed passes: %v; whole again after %v", rounds, run.faults, f.failures, &tally, time.Since(began).Round(time.Millisecond))
 		if tally.Admitted+tally.Cut > 0 {
 			t.Error(&tally)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/host"
+	"github.com/ripstop/ripstop/daemon/internal/reconcile"
 )
 
 // Config says how a Filter works. Begin with Default.
@@ -82,10 +83,11 @@ type Filter struct {
 	looked time.Duration             // how long the last look took
 	drift  []string
 	by     string
-	fights []time.Time // of the last repairs
-	retry  time.Time   // when what was refused is tried again
-	again  bool        // Resync was called
-	soft   map[string]error
+	// brake is for fights with others over our rules.
+	brake reconcile.Brake
+	retry time.Time // when what was refused is tried again
+	again bool      // Resync was called
+	soft  map[string]error
 
 	// mu guards what other goroutines touch.
 	mu      sync.Mutex
@@ -160,7 +162,7 @@ func New(cfg Config) (*Filter, error) {
 		return nil, fmt.Errorf("iptables: %w", err)
 	}
 	return &Filter{
-		cfg: cfg, prog: prog, why: why, log: cfg.Log, sock: sock, eyes: eyes,
+		cfg: cfg, brake: reconcile.Brake{Free: maxFights, Pause: fightPause}, prog: prog, why: why, log: cfg.Log, sock: sock, eyes: eyes,
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{}, byName: map[string]*chainState{},
 		dirtyChains: map[*chainState]struct{}{}, dirtySets: map[*setState]struct{}{},
 		consts: map[string]*constSet{}, barred: map[string]error{}, spelt: map[string]string{}, banned: map[place]map[string]bool{}, soft: map[string]error{},
@@ -349,10 +351,9 @@ const (
 	lookAgain  = 500 * time.Millisecond
 	lookSeldom = 900 * time.Millisecond
 	lookShare  = 25 // of so much time one part for looking
-	// More repairs than this in fightSpan are a fight; then there is one
+	// More repairs than this in ten seconds are a fight; then there is one
 	// repair per fightPause.
 	maxFights  = 8
-	fightSpan  = 10 * time.Second
 	fightPause = 3 * time.Second
 )
 
@@ -375,7 +376,7 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 	}
 	f.again = false
 	if f.k != nil && f.k.stale {
-		if wait := f.fighting(); wait > 0 {
+		if wait := f.brake.Wait(); wait > 0 {
 			return wait, fmt.Errorf("iptables: our rules are being changed by %s again and again", or(f.by, "another program"))
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -221,22 +220,7 @@ func (f *Filter) standing(rules []string) string {
 
 // diffRules says how the rules of a chain differ.
 func diffRules(a, b []string) string {
-	p := 0
-	for p < len(a) && p < len(b) && a[p] == b[p] {
-		p++
-	}
-	s := 0
-	for s < len(a)-p && s < len(b)-p && a[len(a)-1-s] == b[len(b)-1-s] {
-		s++
-	}
-	gone, come := len(a)-p-s, len(b)-p-s
-	switch {
-	case gone == 0 && come == 0:
-		return ""
-	case gone == come:
-		return fmt.Sprintf("%d rules altered from number %d", gone, p+1)
-	}
-	return fmt.Sprintf("%d rules deleted and %d added at number %d", gone, come, p+1)
+	return ruleset.Altered(a, b, func(x, y string) bool { return x == y })
 }
 
 const maxDriftLines = 20
@@ -254,20 +238,7 @@ func (f *Filter) told(repaired bool) {
 	}
 	d := Drift{What: f.drift, By: f.by, Repaired: repaired}
 	f.drift, f.by = nil, ""
-	f.fights = append(f.fights, time.Now())
+	f.brake.Repaired()
 	f.log.Warn("Rules were changed by another", "what", strings.Join(d.What, "; "), "by", d.By, "repaired", repaired)
 	f.cfg.OnDrift(d)
-}
-
-// fighting is how long to leave our rules alone, because another changes them
-// as often as they are repaired.
-func (f *Filter) fighting() time.Duration {
-	now := time.Now()
-	for len(f.fights) > 0 && now.Sub(f.fights[0]) > fightSpan {
-		f.fights = f.fights[1:]
-	}
-	if len(f.fights) < maxFights {
-		return 0
-	}
-	return fightPause - now.Sub(f.fights[len(f.fights)-1])
 }

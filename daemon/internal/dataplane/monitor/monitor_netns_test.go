@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait; nothing here takes long.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // watch runs a Monitor in ns until the test ends.
 func watch(t *testing.T, ns *netnstest.NS, cfg monitor.Config) <-chan monitor.Event {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -118,17 +119,19 @@ func TestNetnsFilter_SurvivesFaults(t *testing.T) {
 		}
 		w.on = false
 		f.forgive()
+		began := time.Now()
 		reconcile(t, f)
 		if err := f.Verify(t.Context()); err != nil {
 			t.Error(err)
 		}
+		took := time.Since(began).Round(time.Millisecond)
 		f.Resync()
 		g := generation(t, f)
 		reconcile(t, f)
 		if got := generation(t, f); got != g {
 			t.Error("what was believed to be there was not")
 		}
-		t.Logf("owner %v: %d faults, %d of %d passes failed, %d packets", owner, w.faults, failed, rounds, packets)
+		t.Logf("owner %v: %d faults, %d of %d passes failed, %d packets; whole again after %v", owner, w.faults, failed, rounds, packets, took)
 	}
 }
 

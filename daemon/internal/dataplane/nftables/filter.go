@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	lane "github.com/ripstop/ripstop/daemon/internal/reconcile"
 )
 
 // Config says how a Filter works. Begin with Default.
@@ -88,9 +89,9 @@ type Filter struct {
 	// settled: nothing was wanted since a Reconcile that left nothing to be
 	// desired. Then what a reading finds to be done is no news.
 	settled bool
-	// fights are the times of the last repairs.
-	fights []time.Time
-	retry  time.Time // when what was refused is tried again
+	// brake is for fights with others over the table.
+	brake lane.Brake
+	retry time.Time // when what was refused is tried again
 	// refusedConsts are the constant sets that the kernel does not take.
 	refusedConsts map[string]error
 	again         bool // Resync was called
@@ -187,7 +188,7 @@ func New(cfg Config) (*Filter, error) {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
 	f := &Filter{
-		cfg: cfg, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet", looksAgain: looksAgain(),
+		cfg: cfg, brake: lane.Brake{Free: maxFights}, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet", looksAgain: looksAgain(),
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{},
 		verdicts: map[string]*verdictMap{}, dirtyVerdicts: map[*verdictMap]struct{}{},
 		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{}, refusedConsts: map[string]error{},
@@ -394,11 +395,9 @@ func (f *Filter) takeNotes() (stale bool) {
 const (
 	maxTries     = 12
 	refusedAgain = 30 * time.Second
-	// More repairs than this in fightSpan are a fight; then there is one
-	// repair per fightPause.
-	maxFights  = 20
-	fightSpan  = 10 * time.Second
-	fightPause = time.Second
+	// More repairs than this in ten seconds are a fight; then there is one
+	// repair a second.
+	maxFights = 20
 )
 
 // Reconcile makes the table as wanted and reads back what it changed. What
@@ -410,7 +409,7 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 	f.settled = f.inForce && len(f.soft) == 0 && f.retry.IsZero()
 	f.inForce = false
 	if f.takeNotes() && f.k != nil {
-		if wait := f.fighting(); wait > 0 {
+		if wait := f.brake.Wait(); wait > 0 {
 			f.again = true
 			return wait, fmt.Errorf("nftables: table %s is being changed by %s again and again", f.cfg.Table, or(f.by, "another program"))
 		}

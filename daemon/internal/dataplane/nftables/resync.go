@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -331,23 +330,7 @@ func (f *Filter) compare(old, k *kernel) {
 
 // diffRules says how the rules of a chain differ.
 func diffRules(a, b []krule) string {
-	same := func(x, y krule) bool { return x.sum == y.sum && x.comment == y.comment }
-	p := 0
-	for p < len(a) && p < len(b) && same(a[p], b[p]) {
-		p++
-	}
-	s := 0
-	for s < len(a)-p && s < len(b)-p && same(a[len(a)-1-s], b[len(b)-1-s]) {
-		s++
-	}
-	gone, come := len(a)-p-s, len(b)-p-s
-	switch {
-	case gone == 0 && come == 0:
-		return ""
-	case gone == come:
-		return fmt.Sprintf("%d rules altered from number %d", gone, p+1)
-	}
-	return fmt.Sprintf("%d rules deleted and %d added at number %d", gone, come, p+1)
+	return ruleset.Altered(a, b, func(x, y krule) bool { return x.sum == y.sum && x.comment == y.comment })
 }
 
 const maxDriftLines = 20
@@ -368,20 +351,7 @@ func (f *Filter) told(repaired bool) {
 	}
 	d := Drift{What: f.drift, Header: f.header, By: f.by, Repaired: repaired}
 	f.drift, f.by, f.header = nil, "", ""
-	f.fights = append(f.fights, time.Now())
+	f.brake.Repaired()
 	f.log.Warn("Table was changed by another", "what", strings.Join(d.What, "; "), "header", d.Header, "by", d.By, "repaired", repaired)
 	f.cfg.OnDrift(d)
-}
-
-// fighting is how long to leave the table alone, because another changes it
-// as often as it is repaired.
-func (f *Filter) fighting() time.Duration {
-	now := time.Now()
-	for len(f.fights) > 0 && now.Sub(f.fights[0]) > fightSpan {
-		f.fights = f.fights[1:]
-	}
-	if len(f.fights) < maxFights {
-		return 0
-	}
-	return fightPause - now.Sub(f.fights[len(f.fights)-1])
 }

@@ -76,8 +76,7 @@ var flowFaults = []mutation{
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `case !p.cfg.InForce():`, now: `case !p.cfg.InForce() && p.pass != nil:`, damage: "flows are cut before the rules are in force"},
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `	if e.zoned {`, now: `	if e.zoned && e.hasMaster {`, damage: "flows of other zones are cut"},
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `if _, ok := w.ended[r.master]; ok {`, now: `if _, ok := w.ended[r.master]; ok && len(w.ended) > 1 {`, damage: "what came of a flow that is cut goes on"},
-	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `	w.change.apply(p.then)
-`, now: ``, damage: "flows are compared with the first plan for ever"},
+	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `then := p.now.With(c.old)`, now: `then := p.now.With(nil)`, damage: "flows are compared with the first plan for ever"},
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `			if answers(p.now, cut) {`, now: `			if !answers(p.now, cut) {`, damage: "sockets are closed where the other end cannot take a connection up, and only there"},
 	{file: "daemon/internal/dataplane/conntrack/change.go", old: `f.Has(c.members.has) ||`, now: `f.Has(c.members.has) && c.rest ||`, damage: "flows of a member that goes are not looked at"},
 	{file: "daemon/internal/dataplane/conntrack/table.go", old: `true, e.reply.src, e.reply.srcPort`, now: `true, e.reply.dst, e.reply.dstPort`, damage: "a rewritten destination is read at the wrong end"},

@@ -52,7 +52,7 @@ type suite []string
 // suites are the tests whose business a file is, the quickest first.
 func suites(file string) []suite {
 	const e2e = "./daemon/internal/e2e"
-	semantics := suite{e2e, "-run", "^(TestDifferential_PolicyAgreesWithPlan|TestNetnsScenario.*)$", "-short"}
+	semantics := suite{e2e, "-run", "^(TestDifferential_PolicyAgreesWithPlan|TestNetnsScenario.*)$", "-skip", "OnIptables", "-short"}
 	own := func(packages ...string) suite { return append(suite(packages), "-short") }
 	switch dir := filepath.ToSlash(filepath.Dir(file)); dir {
 	case "daemon/policy":
@@ -61,7 +61,7 @@ func suites(file string) []suite {
 		return []suite{own("./daemon/internal/calc"), semantics}
 	case "daemon/internal/dataplane", "daemon/internal/dataplane/classify":
 		return []suite{own("./daemon/internal/dataplane", "./daemon/internal/dataplane/classify"), semantics,
-			{e2e, "-run", "^TestNetnsNewInterface|^TestNetnsLoopback|^TestNetnsDifferential", "-args", "-packets", "40000"}}
+			{e2e, "-run", "^TestNetnsHostile|^TestNetnsNewInterface|^TestNetnsLoopback|^TestNetnsDifferential", "-args", "-packets", "40000"}}
 	case "daemon/internal/dataplane/nftables":
 		return []suite{{"./" + dir, "-run", "Lower|Digest|Members|Merge|Names|Trie|StandIn|Contract"}, semantics}
 	case "daemon/internal/dataplane/iptables":

@@ -40,15 +40,14 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/dispatch.go", old: `		for iface := range p.claims { // named like a workload's, and is the host's
 			if p.isWorkload(iface) {`, now: `		for iface := range p.claims {
 			if !p.isWorkload(iface) {`, damage: "a host endpoint that names an interface with a workload's prefix does not govern it"},
-	{file: "daemon/internal/dataplane/base.go", old: `one(toEssential(chainEssentialWorkload)), one(in(mapFromWorkload)), p.unknown(fromUnknown))`, now: `one(in(mapFromWorkload)), p.unknown(fromUnknown))`,
-		damage: "no ICMPv6 of a workload is essential"},
-	{file: "daemon/internal/dataplane/base.go", old: `one(out(mapToWorkload)), p.unknown(toUnknown))`, now: `one(out(mapToWorkload)))`, damage: "what is forwarded to an unknown workload passes"},
+	{file: "daemon/internal/dataplane/base.go", old: `fromUnknown, toEssential(chainEssentialWorkload), in(mapFromWorkload)))`, now: `fromUnknown, in(mapFromWorkload)))`, damage: "no ICMPv6 of a workload is essential"},
+	{file: "daemon/internal/dataplane/base.go", old: `p.prefixed(chainThroughTo, toUnknown, out(mapToWorkload)))`, now: `one(out(mapToWorkload)))`, damage: "what is forwarded to an unknown workload passes"},
 	{file: "daemon/internal/dataplane/base.go", old: `one(in(mapRawIn)), p.unknown(fromUnknown), p.toWildcard("hui-"))`, now: `one(in(mapRawIn)), p.toWildcard("hui-"))`,
 		damage: "what an unknown workload sends is not stopped before connection tracking"},
 	{file: "daemon/internal/dataplane/base.go", old: `p.untrackedOut(), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))`, now: `p.untrackedOut(), one(out(mapOut)), p.toWildcard("ho-"))`,
 		damage: "a wildcard endpoint judges what the host sends to unknown workloads"},
-	{file: "daemon/internal/dataplane/base.go", old: `one(in(mapForwardIn)), p.toWildcard("hfi-"))`, now: `one(in(mapForwardIn)))`, damage: "a wildcard endpoint does not judge what is forwarded, as it comes in"},
-	{file: "daemon/internal/dataplane/base.go", old: `one(in(mapPreDNAT)), p.toWildcard("hpi-"))`, now: `one(in(mapPreDNAT)))`, damage: "a wildcard endpoint has no preDNAT policy"},
+	{file: "daemon/internal/dataplane/base.go", old: `p.ifAsked(in(mapForwardIn), p.toWildcard("hfi-")))`, now: `p.ifAsked(in(mapForwardIn), nil))`, damage: "a wildcard endpoint does not judge what is forwarded, as it comes in"},
+	{file: "daemon/internal/dataplane/base.go", old: `p.ifAsked(in(mapPreDNAT), p.toWildcard("hpi-")))`, now: `p.ifAsked(in(mapPreDNAT), nil))`, damage: "a wildcard endpoint has no preDNAT policy"},
 	{file: "daemon/internal/dataplane/base.go", old: `part[i].Match.FromHost, part[i].Match.DNATed = true, true`, now: `part[i].Match.DNATed = true`, damage: "what is forwarded and rewritten is judged as if the host sent it"},
 	{file: "daemon/internal/dataplane/base.go", old: `one(yield(ruleset.Match{DNATed: true})), p.untrackedOut()`, now: `p.untrackedOut()`, damage: "what the host sends and is rewritten is judged by the interface that was dialled"},
 	{file: "daemon/internal/dataplane/base.go", old: `		one(clearMark(MarkAccept)), // a stranger's means nothing
@@ -72,9 +71,9 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/workloads.go", old: `if !p.settings.AllowIPIPFromWorkloads {`, now: `if p.settings.AllowIPIPFromWorkloads {`, damage: "allowIPIPPacketsFromWorkloads is read the wrong way round"},
 	{file: "daemon/internal/dataplane/workloads.go", old: `	case intent.ToHostReturn:
 		return append(rules, yield(ruleset.Match{}))`, now: `	case intent.ToHostReturn:`, damage: "defaultEndpointToHostAction Return drops"},
-	{file: "daemon/internal/dataplane/rules.go", old: `	case r.Protocol == notProtocol: // no packet is both
-		return nil`, now: `	case r.Protocol == notProtocol:
-		notProtocol = 0`, damage: "a rule for a protocol and not for it matches"},
+	{file: "daemon/internal/dataplane/rules.go", old: `	case r.Protocol != 0 && r.Protocol == r.NotProtocol: // no packet is both
+		return nil`, now: `	case r.Protocol != 0 && r.Protocol == r.NotProtocol && r.ICMP != nil:
+		return nil`, damage: "a rule for a protocol and not for it matches"},
 	{file: "daemon/internal/dataplane/rules.go", old: `return len(e.Nets) == 0 || len(*nets) > 0`, now: `return true`, damage: "a rule with nets of one family matches all of the other"},
 	{file: "daemon/internal/dataplane/rules.go", old: `	if len(e.NamedPorts) > 0 {
 		out`, now: `	if len(e.NamedPorts) > 0 && out == nil {
@@ -86,19 +85,20 @@ var plannerFaults = []mutation{
 	{file: "daemon/internal/dataplane/rules.go", old: `		return ruleset.Action{Verb: v.deny}
 	case api.Pass:`, now: `		return ruleset.Action{Verb: ruleset.Return}
 	case api.Pass:`, damage: "Deny goes on"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `if !t.DefaultPass && !passes {`, now: `if !t.DefaultPass {`, damage: "behind a tier that denies, a Pass leads nowhere"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `		if !t.DefaultPass {
-			end(t.Name`, now: `		if t.DefaultPass {
-			end(t.Name`, damage: "a tier's default action is read the wrong way round, compiled"},
+	{file: "daemon/internal/dataplane/compiler.go", old: `if last && !passes {`, now: `if last {`, damage: "behind a tier that denies, a Pass leads nowhere"},
+	{file: "daemon/internal/dataplane/compiler.go", old: `last := u.pl.stage.denies() && !t.DefaultPass`, now: `last := u.pl.stage.denies() && t.DefaultPass`, damage: "a tier's default action is read the wrong way round, compiled"},
 	{file: "daemon/internal/dataplane/compiler.go", old: `f.Ends, f.Next = false, goOn`, now: `f.Ends, f.Next = true, goOn`, damage: "Log ends the way"},
 	{file: "daemon/internal/dataplane/compiler.go", old: `again := old == nil || old.key != key || slices.ContainsFunc(chains, func(chain string) bool { return c.dirty[chain] })`, now: `again := old == nil || old.key != key`,
 		damage: "a rule that changes stays compiled as it was"},
-	{file: "daemon/internal/dataplane/compiler.go", old: `	if u.pl.stage == stageForward {
-		end("accept"`, now: `	if u.pl.stage == stageForward && len(u.s.profiles()) == 0 {
+	{file: "daemon/internal/dataplane/compiler.go", old: `	if u.pl.stage != stageNormal {
+		end("accept"`, now: `	if u.pl.stage != stageNormal && len(u.s.profiles()) == 0 {
 		end("accept"`, damage: "profiles judge what is forwarded"},
 	{file: "daemon/internal/dataplane/compiler.go", old: `slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] }) {`, now: `slices.ContainsFunc(u.s.profiles(), func(name string) bool { return p.dirtyProfiles[name] && name == "" }) {`,
 		damage: "a profile that changes stays compiled as it was"},
 	{file: "daemon/internal/dataplane/policies.go", old: `		return sortUntracked
 	case p.PreDNAT:`, now: `		return sortPreDNAT
 	case p.PreDNAT:`, damage: "a doNotTrack policy is planned as a preDNAT one"},
+	{file: "daemon/internal/dataplane/fixed.go", old: `Rules: []ruleset.Rule{jump(chainNoPorts), noTrack, setAccept, accept}`, now: `Rules: []ruleset.Rule{noTrack, setAccept, accept}`, damage: "untracked policy allows what hides its ports"},
+	{file: "daemon/internal/dataplane/fixed.go", old: `ruleset.Match{Family: ruleset.IPv6, Fragment: true}`, now: `ruleset.Match{Family: ruleset.IPv6, Fragment: true, Protocol: 253}`, damage: "what is still a fragment is taken for a whole packet"},
+	{file: "daemon/internal/dataplane/endpoints.go", old: `		add(ruleset.Rule{Match: match, Action: ruleset.Action{Verb: ruleset.Jump, Target: chainNoPorts}})`, now: `		_ = match`, damage: "invalid packets that hide their ports are left to policy"},
 }

@@ -362,7 +362,7 @@ func TestStore_RawKeysAndLeases(t *testing.T) {
 	if err := s.DeleteRaw(ctx, host+"last_reported_status"); err != nil {
 		t.Errorf("DeleteRaw of nothing: %v", err)
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		got, err := s.ListRaw(ctx, "/calico/felix/")
 		if err != nil {
 			t.Fatal(err)

@@ -31,7 +31,7 @@ type Compacter interface {
 }
 
 // patience bounds every wait of the suite.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // Run runs the suite. open gives an empty Store, whose watches give a
 // bookmark at the latest after a second of silence; it cleans up with

@@ -138,7 +138,7 @@ func supervise(t testing.TB, p place, change func(c *embedded.SupervisorConfig))
 // wait polls until the state is as wanted.
 func (r *running) wait(what string, is func(st embedded.State) bool) embedded.State {
 	r.t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
 		if st := r.sup.State(); is(st) {
 			return st
 		}

@@ -266,7 +266,7 @@ func waitSealed(t *testing.T, p place, s *etcd.Store) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(`"revision":%d,`, st.Revision)
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if b, _ := os.ReadFile(filepath.Join(p.data, "seal.json")); bytes.Contains(b, []byte(want)) {
 			return
 		}

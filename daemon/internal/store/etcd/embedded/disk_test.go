@@ -62,7 +62,7 @@ func fillUp(t *testing.T, dir string) (path string) {
 func until(t *testing.T, what string, try func(ctx context.Context) (done bool)) time.Duration {
 	t.Helper()
 	begin := time.Now()
-	for time.Since(begin) < 30*time.Second {
+	for time.Since(begin) < time.Minute {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		done := try(ctx)
 		cancel()
@@ -71,7 +71,7 @@ func until(t *testing.T, what string, try func(ctx context.Context) (done bool))
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("not within 30 s: %s", what)
+	t.Fatalf("not within a minute: %s", what)
 	panic("not reached")
 }
 
