@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"daemon/selector":                   0,
 	"daemon/internal/intent":            0,
 	"daemon/internal/delta":             0,
+	"daemon/internal/nlattr":            0,
 	"daemon/internal/dataplane/ruleset": 0,
 	"daemon/internal/dataplane/kernel":  0,
 
