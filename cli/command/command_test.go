@@ -51,7 +51,12 @@ type serverKey struct{}
 // serve runs a server until stop.
 func serve(t testing.TB, path string) *server {
 	t.Helper()
-	st := clienttest.NewStore(t, 0)
+	return serveStore(t, path, clienttest.NewStore(t, 0))
+}
+
+// serveStore runs a server in front of a store until stop.
+func serveStore(t testing.TB, path string, st clienttest.Store) *server {
+	t.Helper()
 	l, err := apiserver.Listen(path)
 	if err != nil {
 		t.Fatal(err)

@@ -256,13 +256,13 @@ func (a *app) explainError(err error) {
 		return
 	}
 	fmt.Fprintf(a.Err, "ripstop: %v\n", err)
-	if fix := fixFor(err); fix != "" {
+	if fix := a.fixFor(err); fix != "" {
 		fmt.Fprintf(a.Err, "  fix: %s\n", fix)
 	}
 }
 
 // fixFor is what to do about an error, or "".
-func fixFor(err error) string {
+func (a *app) fixFor(err error) string {
 	var agent *agentError
 	if errors.As(err, &agent) {
 		return agent.fix()
@@ -274,6 +274,10 @@ func fixFor(err error) string {
 		return "run the command as root, or become a member of the group: usermod -aG ripstop " + userName()
 	case errors.As(err, &conn):
 		return "is ripstop-server running there? ripstopd in role standalone runs it; another address is given by --server or RIPSTOP_SERVER"
+	case errors.As(err, &status) && status.Status.Code == 401:
+		return "the server does not know you: --token-file or --client-certificate with --client-key, or a context that has them (ripstop config)"
+	case errors.As(err, &status) && status.Status.Code == 403 && !strings.HasPrefix(a.cfg.Server, "unix:"):
+		return "somebody who may write Roles and RoleBindings has to let you: see ripstop get rolebindings"
 	case errors.As(err, &status) && status.Status.Code == 403:
 		return "run the command as root, or become a member of the group: usermod -aG ripstop " + userName()
 	case errors.Is(err, context.Canceled):

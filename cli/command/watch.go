@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,8 @@ import (
 
 // follow is get -w: what is there, and then what changes, until it is
 // interrupted, which is no error. When the server has forgotten the changes
-// that would come next, it lists again and shows what is different.
+// that would come next, or was away, it lists again and shows what is
+// different.
 func (a *app) follow(cmd *cobra.Command, c *client.Client, f getFlags, p printer, keys []api.Key, kinds []api.Descriptor) error {
 	d := kinds[0]
 	m := client.Match{Labels: f.labels, Fields: f.fields}
@@ -36,6 +38,16 @@ func (a *app) follow(cmd *cobra.Command, c *client.Client, f getFlags, p printer
 		err := t.run(cmd.Context(), c, m)
 		switch {
 		case errors.Is(err, store.ErrCompacted):
+		case errors.Is(err, store.ErrUnavailable) && t.begun:
+			if !t.away {
+				t.away = true
+				fmt.Fprintf(a.Err, "%v; waiting for it\n", err)
+			}
+			select {
+			case <-cmd.Context().Done():
+				return nil
+			case <-time.After(awayPause):
+			}
 		case errors.Is(err, context.Canceled) && cmd.Context().Err() != nil:
 			return nil
 		default:
@@ -43,6 +55,10 @@ func (a *app) follow(cmd *cobra.Command, c *client.Client, f getFlags, p printer
 		}
 	}
 }
+
+// awayPause is how long get -w waits before it asks again a server that is
+// away.
+const awayPause = 500 * time.Millisecond
 
 // followed prints the resources of a kind as they change.
 type followed struct {
@@ -54,6 +70,7 @@ type followed struct {
 	head   []string
 	widths []int
 	begun  bool // something was printed
+	away   bool // the server is away, and it was said
 }
 
 func (t *followed) begin() (err error) {
@@ -71,6 +88,7 @@ func (t *followed) run(ctx context.Context, c *client.Client, m client.Match) er
 	if err != nil {
 		return err
 	}
+	t.away = false
 	there := map[api.Key]bool{}
 	var news []api.Object
 	for _, o := range objs {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client/clienttest"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
@@ -103,6 +104,39 @@ func TestGet_WatchOfOneAsDocuments(t *testing.T) {
 		}
 	}
 	out.want("a 2")
+	if err := end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGet_WatchGoesOnWhenTheServerComesBack: what changed meanwhile is shown,
+// what did not is not.
+func TestGet_WatchGoesOnWhenTheServerComesBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "api.sock")
+	st := clienttest.NewStore(t, 0)
+	s := serveStore(t, path, st)
+	for _, o := range []*api.Tier{tierOf("a", 1), tierOf("b", 1)} {
+		if _, err := st.Put(t.Context(), o, store.Always()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, end := following(t, "get", "tiers", "-l", "test=yes", "-w", "--no-headers", "--server", "unix://"+path)
+	out.want("a   1")
+	out.want("b   1")
+	s.stop()
+	rev, err := st.Put(t.Context(), tierOf("b", 2), store.Always())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Compact(t.Context(), rev); err != nil { // what it would ask for next is forgotten
+		t.Fatal(err)
+	}
+	defer serveStore(t, path, st).stop()
+	out.want("b   2")
+	if _, err := st.Put(t.Context(), tierOf("c", 3), store.Always()); err != nil {
+		t.Fatal(err)
+	}
+	out.want("c   3")
 	if err := end(); err != nil {
 		t.Error(err)
 	}

@@ -48,7 +48,7 @@ network() {
   fi
   ip netns add "$LAB-m"
   ip -n "$LAB-m" link set lo up
-  ip -n "$LAB-br" link add to-m type veth peer name host0 netns "$LAB-m"
+  ip -n "$LAB-br" link add to-m type veth peer name host0 address 02:00:00:00:00:11 netns "$LAB-m"
   ip -n "$LAB-br" addr add 10.213.0.254/24 dev to-m
   ip -n "$LAB-br" link set to-m up
   ip -n "$LAB-m" addr add 10.213.0.11/24 dev host0

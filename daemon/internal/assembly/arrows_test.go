@@ -25,6 +25,7 @@ var floors = map[string]int{
 	"daemon/selector":                   0,
 	"daemon/internal/intent":            0,
 	"daemon/internal/delta":             0,
+	"daemon/internal/nlattr":            0,
 	"daemon/internal/dataplane/ruleset": 0,
 	"daemon/internal/dataplane/kernel":  0,
 
@@ -41,6 +42,7 @@ var floors = map[string]int{
 	"daemon/internal/syncer":    2,
 	"daemon/internal/reconcile": 2,
 	"daemon/internal/host":      2,
+	"daemon/internal/rtnetlink": 2,
 
 	"daemon/client":                       3,
 	"daemon/internal/store/etcd":          3,
@@ -118,7 +120,7 @@ var soleImporters = map[string][]string{
 	"go.etcd.io/bbolt":                  {"daemon/internal/store/etcd/embedded"},
 	"github.com/gorilla/mux":            {"web/apiserver"},
 	"github.com/spf13/viper":            {"daemon/internal/config", "cli/command"},
-	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/dataplane/route", "daemon/internal/dataplane/neigh", "daemon/internal/dataplane/conntrack", "daemon/internal/doctor/survey", "daemon/internal/dataplane/iptables"},
+	"github.com/vishvananda/netlink":    {"daemon/internal/dataplane/monitor", "daemon/internal/dataplane/nftables", "daemon/internal/rtnetlink", "daemon/internal/dataplane/route", "daemon/internal/dataplane/neigh", "daemon/internal/dataplane/conntrack", "daemon/internal/doctor/survey", "daemon/internal/dataplane/iptables"},
 	"github.com/coreos/go-systemd":      {"daemon/internal/assembly/agent", "daemon/internal/auditlog"},
 	"github.com/coreos/go-iptables":     {"daemon/internal/dataplane/iptables"},
 	"github.com/prometheus":             {"daemon/internal/status", "daemon/internal/assembly/agent"},

@@ -108,7 +108,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		log.Info("No snapshot to begin with", "reason", err)
 	}
 	writer := snapshot.NewWriter(snapshotConfig(cfg, log, board.SetSnapshotFault), known)
-	watcher := syncer.New(syncer.Config{Store: store, Kinds: kinds, Log: log.With("part", "syncer"), Known: known.Known, Report: board.SetSync})
+	thrift := newThrift()
+	watcher := syncer.New(syncer.Config{Store: store, Kinds: kinds, Log: log.With("part", "syncer"), Known: known.Known,
+		Report: func(s syncer.State) { board.SetSync(s); thrift.synced(s) }})
 	buffer := syncer.NewBuffer()
 
 	l, err := newLane(cfg, log, board)
@@ -137,7 +139,6 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	if cfg.Role == config.Standalone {
 		group.Go(func() error { serve(ctx, cfg, log, serverPath); return nil })
 	}
-	thrift := newThrift()
 	group.Go(func() error { return thrift.run(ctx) })
 	group.Go(func() error {
 		replays := known.Known.Events != nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/internal/host"
+	"github.com/ripstop/ripstop/daemon/internal/syncer"
 )
 
 // thrift gives memory back to the machine. A cold start and a listing of a
@@ -40,6 +41,18 @@ func (t *thrift) note(events int) {
 		return
 	}
 	t.seen = 0
+	t.burst()
+}
+
+// synced takes the state of the stream. A listing needs memory even if it
+// brings no news. It may be called from any goroutine and never blocks.
+func (t *thrift) synced(s syncer.State) {
+	if s.Phase == syncer.InSync {
+		t.burst()
+	}
+}
+
+func (t *thrift) burst() {
 	select {
 	case t.big <- struct{}{}:
 	default:

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ripstop/ripstop/daemon/internal/syncer"
 )
 
 func TestThrift_GivesBackOnceAfterMuchNews(t *testing.T) {
@@ -37,6 +39,14 @@ func TestThrift_GivesBackOnceAfterMuchNews(t *testing.T) {
 		synctest.Wait()
 		if freed != 1 {
 			t.Errorf("%d times after a small batch, want no more", freed)
+		}
+		for _, p := range []syncer.Phase{syncer.Resyncing, syncer.InSync, syncer.Waiting} {
+			th.synced(syncer.State{Phase: p})
+		}
+		time.Sleep(10 * thriftAfter)
+		synctest.Wait()
+		if freed != 2 {
+			t.Errorf("%d times after a listing without news, want once more", freed)
 		}
 		cancel()
 		if err := <-done; err != nil {

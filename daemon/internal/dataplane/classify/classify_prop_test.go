@@ -420,42 +420,50 @@ func (c *counted) Want(ruleset.ID, ruleset.Object) { c.n++ }
 func (c *counted) Unwant(ruleset.ID)               { c.n++ }
 
 // TestProgram_TellsNothingOfWhatStays: a program that is given the rules it
-// has tells nothing, and one that gets another rule for a port tells what the
-// port is about.
+// has tells nothing, and one that gets another rule for a port tells of that
+// port.
 func TestProgram_TellsNothingOfWhatStays(t *testing.T) {
-	r := random{Rand: newRand(t), members: map[string]map[ruleset.Element]struct{}{}}
-	for range 15 {
-		r.change()
+	r := random{members: map[string]map[ruleset.Element]struct{}{}}
+	for i := range 3 {
+		for _, f := range []ruleset.Family{ruleset.IPv4, ruleset.IPv6} {
+			r.members[setFor(f, i)] = map[ruleset.Element]struct{}{{Net: netsOf(f)[4+i]}: {}}
+		}
 	}
 	out := &counted{}
 	p := r.program(false, DefaultLimits, out)
-	udp := func(port uint16, chain string) Rule {
-		return Rule{Of: &exactly{ruleset.Match{Protocol: 17, DstPorts: []ruleset.PortRange{{Min: port, Max: port}}}}, Chain: chain, Ends: true}
+	udp := func(port uint16, chain string, m ruleset.Match) Rule {
+		m.Protocol, m.DstPorts = 17, []ruleset.PortRange{{Min: port, Max: port}}
+		return Rule{Of: &exactly{m}, Family: m.Family, Chain: chain, Ends: true}
 	}
-	rules := r.rules(30)
-	for port := range uint16(100) {
-		rules = slices.Insert(rules, 0, udp(2000+2*port, fmt.Sprint("p", port)))
-		for i := range rules {
-			rules[i].Next++
+	var rules []Rule
+	for i := range uint16(100) {
+		rules = append(rules, udp(2000+2*i, fmt.Sprint("p", i), ruleset.Match{}))
+		f := []ruleset.Family{ruleset.IPv4, ruleset.IPv6}[i%2]
+		rules = append(rules, udp(4000+2*i, fmt.Sprint("q", i), ruleset.Match{Family: f, SrcSets: []string{setFor(f, int(i/2%3))}}))
+	}
+	rules = append(rules, Rule{Of: &exactly{}, Chain: "last", Ends: true})
+	p.Update(rules)
+	flush(t, p)
+	if out.n < 300 {
+		t.Fatalf("told %d things at first, want one for each port and family at the least", out.n)
+	}
+	for _, c := range []struct {
+		name string
+		at   int
+		rule Rule
+		want int
+	}{
+		{"the same rules again", 0, rules[0], 0},
+		{"another port for everybody", 8, udp(5001, "p4", ruleset.Match{}), 4},
+		{"another port for one class", 9, udp(5003, "q4", ruleset.Match{Family: ruleset.IPv4, SrcSets: []string{setFor(ruleset.IPv4, 2)}}), 2},
+	} {
+		rules = slices.Clone(rules)
+		rules[c.at], out.n = c.rule, 0
+		p.Update(rules)
+		flush(t, p)
+		if out.n != c.want {
+			t.Errorf("%s: told %d things, want %d", c.name, out.n, c.want)
 		}
-	}
-	p.Update(rules)
-	flush(t, p)
-	if out.n < 100 {
-		t.Fatalf("told %d things at first, want more than 100", out.n)
-	}
-	out.n = 0
-	p.Update(slices.Clone(rules))
-	flush(t, p)
-	if out.n != 0 {
-		t.Errorf("the same rules again: told %d things, want none", out.n)
-	}
-	rules = slices.Clone(rules)
-	rules[7] = udp(5001, "p new")
-	p.Update(rules)
-	flush(t, p)
-	if out.n == 0 || out.n > 24 { // two elements in each class that judges UDP by itself, of both families
-		t.Errorf("one port instead of another: told %d things, want a few", out.n)
 	}
 }
 

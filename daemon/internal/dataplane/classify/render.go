@@ -80,9 +80,9 @@ func (s *space) tell() {
 			out.Want(mapID(name), &ruleset.Verdicts{Family: s.family, Type: ruleset.ByNet})
 		}
 	}
-	if entry := s.entryRules(); s.toldEntry == nil || len(entry) != len(s.toldEntry) || entry[0].Action != s.toldEntry[0].Action {
-		s.toldEntry = entry
-		out.Want(chainID(s.entry()), &ruleset.Chain{Rules: entry})
+	if asks := s.asks(); s.toldEntry == nil || asks != s.toldAsks {
+		s.toldEntry, s.toldAsks = s.entryRules(asks), asks
+		out.Want(chainID(s.entry()), &ruleset.Chain{Rules: s.toldEntry})
 	}
 	for c := range s.dirty {
 		s.tellClass(c)
@@ -110,28 +110,35 @@ func (s *space) tell() {
 	}
 }
 
-// entryRules look the peer up in the maps that hold some.
-func (s *space) entryRules() (rules []ruleset.Rule) {
+// asks reports which of the two maps of peers hold some.
+func (s *space) asks() (asks struct{ singles, wides bool }) {
+	single := 32
+	if s.family == ruleset.IPv6 {
+		single = 128
+	}
+	asks.singles = s.lengths[single] > 0
+	for _, n := range s.lengths[:single] {
+		asks.wides = asks.wides || n > 0
+	}
+	return asks
+}
+
+// entryRules look the peer up in those maps.
+func (s *space) entryRules(asks struct{ singles, wides bool }) (rules []ruleset.Rule) {
 	field := ruleset.FieldSrc
 	if s.program.in.Egress {
 		field = ruleset.FieldDst
 	}
-	single, wide := 32, false
-	if s.family == ruleset.IPv6 {
-		single = 128
+	lookUp := func(m string) {
+		rules = append(rules, ruleset.Rule{
+			Match: ruleset.Match{Family: s.family}, Action: ruleset.Action{Verb: ruleset.Classify, Field: field, Target: m},
+		})
 	}
-	for _, n := range s.lengths[:single] {
-		wide = wide || n > 0
+	if asks.singles {
+		lookUp(s.singles())
 	}
-	for _, m := range [...]struct {
-		name string
-		used bool
-	}{{s.singles(), s.lengths[single] > 0}, {s.wides(), wide}} {
-		if m.used {
-			rules = append(rules, ruleset.Rule{
-				Match: ruleset.Match{Family: s.family}, Action: ruleset.Action{Verb: ruleset.Classify, Field: field, Target: m.name},
-			})
-		}
+	if asks.wides {
+		lookUp(s.wides())
 	}
 	return append(rules, ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Goto, Target: s.root.name}})
 }

@@ -38,8 +38,10 @@ type space struct {
 	// led that have moved.
 	dirty map[*class]struct{}
 	moved map[netip.Prefix]target
-	// toldEntry are the rules of the entry; nil: nothing was told yet.
+	// toldEntry are the rules of the entry, nil: nothing was told yet;
+	// toldAsks which maps of peers they ask.
 	toldEntry []ruleset.Rule
+	toldAsks  struct{ singles, wides bool }
 	// affected are peers that are to be placed again, ended atoms whose
 	// numbers are free after that.
 	affected map[netip.Prefix]struct{}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // wanted is a UDP connection that a test puts into the table.
@@ -33,9 +34,9 @@ func (w *wanted) tuple(typ uint16, back bool) []byte {
 		first = 3
 	}
 	be := func(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }
-	ip := attribute(attribute(nil, first, src.AsSlice()), first+1, dst.AsSlice())
-	proto := attribute(attribute(attribute(nil, 1, []byte{17}), 2, be(sport)), 3, be(dport))
-	return attribute(nil, typ|nested, append(attribute(nil, attrTupleIP|nested, ip), attribute(nil, attrTupleProto|nested, proto)...))
+	ip := nlattr.Append(nlattr.Append(nil, first, src.AsSlice()), first+1, dst.AsSlice())
+	proto := nlattr.Append(nlattr.Append(nlattr.Append(nil, 1, []byte{17}), 2, be(sport)), 3, be(dport))
+	return nlattr.Append(nil, typ|nlattr.Nested, append(nlattr.Append(nil, attrTupleIP|nlattr.Nested, ip), nlattr.Append(nil, attrTupleProto|nlattr.Nested, proto)...))
 }
 
 // put makes entries in the table of the namespace, assured ones that last.
@@ -50,8 +51,8 @@ func put(c *conn, list []wanted) error {
 			}
 			body = append(body, w.tuple(attrOrig, false)...)
 			body = append(body, w.tuple(attrReply, true)...)
-			body = attribute(body, attrStatus, []byte{0, 0, 0, 0x0e}) // seen reply, assured, confirmed
-			body = attribute(body, 7, []byte{0, 0, 0x0e, 0x10})       // an hour
+			body = nlattr.Append(body, attrStatus, []byte{0, 0, 0, 0x0e}) // seen reply, assured, confirmed
+			body = nlattr.Append(body, 7, []byte{0, 0, 0x0e, 0x10})       // an hour
 			if w.master != nil {
 				body = append(body, w.master.tuple(attrMaster, false)...)
 			}

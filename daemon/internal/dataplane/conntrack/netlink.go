@@ -119,28 +119,3 @@ func (m message) errno() error {
 	}
 	return nil
 }
-
-// attributes visits the attributes in b.
-func attributes(b []byte, visit func(typ uint16, v []byte)) {
-	for len(b) >= 4 {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < 4 || n > len(b) {
-			return
-		}
-		visit(binary.NativeEndian.Uint16(b[2:])&0x3fff, b[4:n])
-		b = b[min((n+3)&^3, len(b)):]
-	}
-}
-
-const nested = 0x8000
-
-// attribute appends one attribute.
-func attribute(b []byte, typ uint16, v []byte) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(v)))
-	b = binary.NativeEndian.AppendUint16(b, typ)
-	b = append(b, v...)
-	for len(b)%4 != 0 {
-		b = append(b, 0)
-	}
-	return b
-}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 const loopback = "lo"
@@ -297,7 +298,7 @@ func routeTo(body []byte) netip.Prefix {
 	if body[0] == unix.AF_INET6 {
 		to = netip.IPv6Unspecified()
 	}
-	attributes(body[12:], func(typ uint16, v []byte) {
+	nlattr.Each(body[12:], func(typ uint16, v []byte) {
 		if a, ok := netip.AddrFromSlice(v); typ == unix.RTA_DST && ok {
 			to = a
 		}
@@ -315,13 +316,13 @@ func (r *routes) lookUp(q question) (place, error) {
 	body := make([]byte, 12, 64)
 	body[0], body[1] = family, bits
 	binary.NativeEndian.PutUint32(body[8:], unix.RTM_F_LOOKUP_TABLE|unix.RTM_F_FIB_MATCH)
-	body = attribute(body, unix.RTA_DST, q.to.AsSlice())
+	body = nlattr.Append(body, unix.RTA_DST, q.to.AsSlice())
 	if q.from.IsValid() {
 		body[2] = bits
-		body = attribute(body, unix.RTA_SRC, q.from.AsSlice())
+		body = nlattr.Append(body, unix.RTA_SRC, q.from.AsSlice())
 	}
 	if q.in != 0 {
-		body = attribute(body, unix.RTA_IIF, binary.NativeEndian.AppendUint32(nil, uint32(q.in)))
+		body = nlattr.Append(body, unix.RTA_IIF, binary.NativeEndian.AppendUint32(nil, uint32(q.in)))
 	}
 	b, seq := r.c.append(nil, unix.RTM_GETROUTE, 0, body)
 	if err := r.c.send(b); err != nil {
@@ -373,7 +374,7 @@ func (r *routes) read(body []byte) (p place, err error) {
 			p.out, p.index = append(p.out, name), append(p.index, int(index))
 		}
 	}
-	attributes(body[12:], func(typ uint16, v []byte) {
+	nlattr.Each(body[12:], func(typ uint16, v []byte) {
 		switch {
 		case typ == unix.RTA_OIF && len(v) >= 4:
 			add(binary.NativeEndian.Uint32(v))

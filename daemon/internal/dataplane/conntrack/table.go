@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // Numbers of <linux/netfilter/nfnetlink_conntrack.h>.
@@ -62,7 +63,7 @@ func (e *entry) read(body []byte) bool {
 		return false
 	}
 	*e = entry{family: body[0]}
-	attributes(body[4:], func(typ uint16, v []byte) {
+	nlattr.Each(body[4:], func(typ uint16, v []byte) {
 		switch typ {
 		case attrOrig:
 			e.zoned = e.orig.read(v) || e.zoned
@@ -97,10 +98,10 @@ func (e *entry) flow() ruleset.Flow {
 
 // read reads a tuple; true: it is in a zone of its own.
 func (t *tuple) read(b []byte) (zoned bool) {
-	attributes(b, func(typ uint16, v []byte) {
+	nlattr.Each(b, func(typ uint16, v []byte) {
 		switch typ {
 		case attrTupleIP:
-			attributes(v, func(typ uint16, v []byte) {
+			nlattr.Each(v, func(typ uint16, v []byte) {
 				a, _ := netip.AddrFromSlice(v)
 				if typ&1 == 1 { // CTA_IP_V4_SRC, CTA_IP_V6_SRC
 					t.src = a
@@ -109,7 +110,7 @@ func (t *tuple) read(b []byte) (zoned bool) {
 				}
 			})
 		case attrTupleProto:
-			attributes(v, t.proto)
+			nlattr.Each(v, t.proto)
 		case attrTupleZone:
 			zoned = true
 		}
@@ -244,8 +245,8 @@ func (c *conn) removeSome(list []doomed) (removed, kept int, err error) {
 	first := c.seq + 1
 	for _, d := range list {
 		body = append(body[:0], d.family, 0, 0, 0)
-		body = attribute(body, attrOrig|nested, d.raw)
-		body = attribute(body, attrID, d.id[:])
+		body = nlattr.Append(body, attrOrig|nlattr.Nested, d.raw)
+		body = nlattr.Append(body, attrID, d.id[:])
 		b, _ = c.append(b, msgDelete, unix.NLM_F_ACK, body)
 	}
 	if err := c.send(b); err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // More numbers of <linux/netfilter/nfnetlink_conntrack.h>.
@@ -51,7 +53,7 @@ type usage struct {
 // usage asks the kernel (4.18 for most) how full the table is.
 func (c *conn) usage() (u usage, err error) {
 	err = c.ask(msgStats, 0, func(body []byte) {
-		attributes(body, func(typ uint16, v []byte) {
+		nlattr.Each(body, func(typ uint16, v []byte) {
 			switch typ {
 			case 1: // CTA_STATS_GLOBAL_ENTRIES
 				u.entries = int(bigU32(v))
@@ -62,7 +64,7 @@ func (c *conn) usage() (u usage, err error) {
 	})
 	if err == nil {
 		err = c.ask(msgStatsCPU, unix.NLM_F_DUMP, func(body []byte) {
-			attributes(body, func(typ uint16, v []byte) {
+			nlattr.Each(body, func(typ uint16, v []byte) {
 				if typ == 10 { // CTA_STATS_DROP
 					u.refused += uint64(bigU32(v))
 				}

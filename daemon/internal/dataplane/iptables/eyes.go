@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // eyes look at the kernel without running a program, to see whether anything
@@ -137,7 +138,7 @@ func (e *eyes) lookAt(_ *ipsets, at place) (s stamp, err error) {
 func (e *eyes) generation() (uint32, error) {
 	gen := uint32(0)
 	err := e.nft.do(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, func(*message) {}, func(b []byte) {
-		eachAttr(b, func(typ uint16, v []byte) {
+		nlattr.Each(b, func(typ uint16, v []byte) {
 			if typ == unix.NFTA_GEN_ID {
 				gen = be32(v)
 			}

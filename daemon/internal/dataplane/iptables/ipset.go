@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // ipsets speaks the kernel's ipset protocol (linux/netfilter/ipset/ip_set.h,
@@ -155,13 +156,13 @@ func (m *message) element(e ruleset.Element, line uint32) {
 	if e.Net.Addr().Is4() {
 		typ = nl.IPSET_ATTR_IPADDR_IPV4
 	}
-	m.attr(typ|nlaNet, e.Net.Addr().AsSlice())
+	m.attr(typ|nlattr.NetByteOrder, e.Net.Addr().AsSlice())
 	m.end(ip)
 	if e.Proto == 0 {
 		m.attr(nl.IPSET_ATTR_CIDR, []byte{byte(e.Net.Bits())})
 	} else {
 		m.attr(nl.IPSET_ATTR_PROTO, []byte{e.Proto})
-		m.attr(nl.IPSET_ATTR_PORT|nlaNet, binary.BigEndian.AppendUint16(nil, e.Port))
+		m.attr(nl.IPSET_ATTR_PORT|nlattr.NetByteOrder, binary.BigEndian.AppendUint16(nil, e.Port))
 	}
 	m.u32(nl.IPSET_ATTR_CADT_LINENO, line)
 	m.end(d)
@@ -213,12 +214,12 @@ func (s *ipsets) dump(name string, visit func(set string, element []byte)) error
 		}
 	}, func(b []byte) {
 		set := ""
-		eachAttr(b, func(typ uint16, v []byte) {
+		nlattr.Each(b, func(typ uint16, v []byte) {
 			switch typ {
 			case nl.IPSET_ATTR_SETNAME:
-				set = cstring(v)
+				set = nlattr.Text(v)
 			case nl.IPSET_ATTR_ADT:
-				eachAttr(v, func(_ uint16, v []byte) { visit(set, v) })
+				nlattr.Each(v, func(_ uint16, v []byte) { visit(set, v) })
 			}
 		})
 	})
@@ -245,15 +246,15 @@ func (s *ipsets) members(name string, f ruleset.Family, visit func(ruleset.Eleme
 }
 
 func readHeader(b []byte) (name string, k *kset) {
-	eachAttr(b, func(typ uint16, v []byte) {
+	nlattr.Each(b, func(typ uint16, v []byte) {
 		switch typ {
 		case nl.IPSET_ATTR_SETNAME:
-			name = cstring(v)
+			name = nlattr.Text(v)
 		case nl.IPSET_ATTR_TYPENAME:
 			if k == nil {
 				k = &kset{}
 			}
-			k.spec.typ = cstring(v)
+			k.spec.typ = nlattr.Text(v)
 		case nl.IPSET_ATTR_FAMILY:
 			if k != nil && len(v) == 1 && v[0] == unix.NFPROTO_IPV4 {
 				k.spec.family = ruleset.IPv4
@@ -264,7 +265,7 @@ func readHeader(b []byte) (name string, k *kset) {
 			if k == nil {
 				return
 			}
-			eachAttr(v, func(typ uint16, v []byte) {
+			nlattr.Each(v, func(typ uint16, v []byte) {
 				switch typ {
 				case nl.IPSET_ATTR_MAXELEM:
 					k.spec.max = be32(v)
@@ -284,10 +285,10 @@ func readElement(b []byte, f ruleset.Family) (e ruleset.Element, ok bool) {
 	var addr netip.Addr
 	bits := -1
 	ok = true
-	eachAttr(b, func(typ uint16, v []byte) {
+	nlattr.Each(b, func(typ uint16, v []byte) {
 		switch typ {
 		case nl.IPSET_ATTR_IP:
-			eachAttr(v, func(_ uint16, v []byte) { addr, _ = netip.AddrFromSlice(v) })
+			nlattr.Each(v, func(_ uint16, v []byte) { addr, _ = netip.AddrFromSlice(v) })
 		case nl.IPSET_ATTR_CIDR:
 			if len(v) == 1 {
 				bits = int(v[0])

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // With nf_tables, iptables-restore makes tables and the kernel's chains in
@@ -52,12 +54,12 @@ func (e *eyes) chainsOf(at place) ([]string, error) {
 	var out []string
 	err := e.nft.do(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP, nfproto(at.family), func(*message) {}, func(b []byte) {
 		table, name := "", ""
-		eachAttr(b, func(typ uint16, v []byte) {
+		nlattr.Each(b, func(typ uint16, v []byte) {
 			switch typ {
 			case unix.NFTA_CHAIN_TABLE:
-				table = cstring(v)
+				table = nlattr.Text(v)
 			case unix.NFTA_CHAIN_NAME:
-				name = cstring(v)
+				name = nlattr.Text(v)
 			}
 		})
 		if table == at.table.String() {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // netfilter is a netlink socket for nfnetlink (linux/netfilter/nfnetlink.h):
@@ -60,28 +62,15 @@ func (m *message) finish() {
 	binary.NativeEndian.PutUint32(m.b[m.start:], uint32(len(m.b)-m.start))
 }
 
-const (
-	nlaMask   = 0x3fff
-	nlaNet    = unix.NLA_F_NET_BYTEORDER
-	nlaNested = unix.NLA_F_NESTED
-)
-
-func (m *message) attr(typ int, v []byte) {
-	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(4+len(v)))
-	m.b = binary.NativeEndian.AppendUint16(m.b, uint16(typ))
-	m.b = append(m.b, v...)
-	for len(m.b)%4 != 0 {
-		m.b = append(m.b, 0)
-	}
-}
+func (m *message) attr(typ int, v []byte) { m.b = nlattr.Append(m.b, uint16(typ), v) }
 
 func (m *message) text(typ int, s string) { m.attr(typ, append([]byte(s), 0)) }
 func (m *message) u32(typ int, v uint32) {
-	m.attr(typ|nlaNet, binary.BigEndian.AppendUint32(nil, v))
+	m.attr(typ|nlattr.NetByteOrder, binary.BigEndian.AppendUint32(nil, v))
 }
 
 func (m *message) nest(typ int) int {
-	m.attr(typ|nlaNested, nil)
+	m.attr(typ|nlattr.Nested, nil)
 	return len(m.b) - 4
 }
 
@@ -140,31 +129,9 @@ func (n *netfilter) exchange(b []byte, acks int, visit func(attrs []byte)) error
 	}
 }
 
-// eachAttr visits attributes; what is not well-formed ends it.
-func eachAttr(b []byte, visit func(typ uint16, v []byte)) {
-	for len(b) >= 4 {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < 4 || n > len(b) {
-			return
-		}
-		visit(binary.NativeEndian.Uint16(b[2:])&nlaMask, b[4:n])
-		b = b[min((n+3)&^3, len(b)):]
-	}
-}
-
 func be32(v []byte) uint32 {
 	if len(v) != 4 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(v)
-}
-
-// cstring is the text before the zero at its end.
-func cstring(v []byte) string {
-	for i, c := range v {
-		if c == 0 {
-			return string(v[:i])
-		}
-	}
-	return string(v)
 }

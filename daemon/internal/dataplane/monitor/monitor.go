@@ -15,10 +15,11 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // Numbers of linux/netfilter/nfnetlink.h and nf_tables.h.
@@ -169,18 +170,18 @@ func (t *transaction) take(b []byte, tables []Table, own uint32) []Event {
 		}
 		family, attrs := msg[0], msg[familyLen:]
 		if typ&0xff != msgNewGen {
-			if port != own && slices.Contains(tables, Table{family, text(attr(attrs, attrTable))}) {
+			if port != own && slices.Contains(tables, Table{family, nlattr.Text(nlattr.Find(attrs, attrTable))}) {
 				t.touched = true
 			}
 			continue
 		}
 		e := Event{Touched: t.touched}
 		t.touched = false
-		if id := attr(attrs, attrGenID); len(id) == 4 {
+		if id := nlattr.Find(attrs, attrGenID); len(id) == 4 {
 			e.Generation = binary.BigEndian.Uint32(id)
 		}
-		e.By = text(attr(attrs, attrGenName))
-		if pid := attr(attrs, attrGenPID); len(pid) == 4 && e.By != "" {
+		e.By = nlattr.Text(nlattr.Find(attrs, attrGenName))
+		if pid := nlattr.Find(attrs, attrGenPID); len(pid) == 4 && e.By != "" {
 			e.By = fmt.Sprintf("%s[%d]", e.By, binary.BigEndian.Uint32(pid))
 		}
 		if port != own {
@@ -189,20 +190,3 @@ func (t *transaction) take(b []byte, tables []Table, own uint32) []Event {
 	}
 	return out
 }
-
-// attr finds a netlink attribute; nil: there is none.
-func attr(b []byte, typ uint16) []byte {
-	for len(b) >= 4 {
-		length := int(binary.NativeEndian.Uint16(b))
-		if length < 4 || length > len(b) {
-			return nil
-		}
-		if binary.NativeEndian.Uint16(b[2:])&0x3fff == typ {
-			return b[4:length]
-		}
-		b = b[min((length+3)&^3, len(b)):]
-	}
-	return nil
-}
-
-func text(b []byte) string { return strings.TrimRight(string(b), "\x00") }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/kernel"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // NetworkConfig says what to leave out.
@@ -160,7 +161,7 @@ func notice(typ uint16, msg []byte, port uint32) (n kernel.Notice, ok bool) {
 			return n, false
 		}
 		n = kernel.Notice{Subject: kernel.NeighbourChanged, Index: int(binary.NativeEndian.Uint32(msg[4:]))}
-		if p := attr(msg[ndmsgLen:], ndaProtocol); len(p) > 0 {
+		if p := nlattr.Find(msg[ndmsgLen:], ndaProtocol); len(p) > 0 {
 			n.Protocol = p[0]
 		}
 		// What was learned comes and goes, and is nobody's doing.
@@ -185,9 +186,9 @@ func notice(typ uint16, msg []byte, port uint32) (n kernel.Notice, ok bool) {
 			return n, false
 		}
 		n = kernel.Notice{Subject: kernel.AddressChanged, Index: int(binary.NativeEndian.Uint32(msg[4:]))}
-		local := attr(msg[unix.SizeofIfAddrmsg:], unix.IFA_LOCAL)
+		local := nlattr.Find(msg[unix.SizeofIfAddrmsg:], unix.IFA_LOCAL)
 		if local == nil {
-			local = attr(msg[unix.SizeofIfAddrmsg:], unix.IFA_ADDRESS)
+			local = nlattr.Find(msg[unix.SizeofIfAddrmsg:], unix.IFA_ADDRESS)
 		}
 		n.Addr, _ = netip.AddrFromSlice(local)
 	default:
@@ -198,7 +199,7 @@ func notice(typ uint16, msg []byte, port uint32) (n kernel.Notice, ok bool) {
 }
 
 func attrNumber(b []byte, typ uint16) uint32 {
-	v := attr(b, typ)
+	v := nlattr.Find(b, typ)
 	if len(v) < 4 {
 		return 0
 	}

@@ -7,15 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-)
 
-// answerTime bounds the wait for an answer of the kernel.
-const answerTime = 10 * time.Second
+	"github.com/ripstop/ripstop/daemon/internal/rtnetlink"
+)
 
 // ndaProtocol is NDA_PROTOCOL of linux/neighbour.h, since Linux 5.0.
 const ndaProtocol = 12
@@ -29,42 +27,21 @@ type place struct {
 	addr  netip.Addr
 }
 
-// door is the way to the kernel: one netlink socket that is bound to the
-// network namespace in which it was opened.
-type door struct {
-	socket *nl.NetlinkSocket
-	on     map[int]*nl.SocketHandle
-}
+// door is the way to the kernel.
+type door struct{ *rtnetlink.Socket }
 
 func open() (*door, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	s, err := rtnetlink.Open()
 	if err != nil {
-		return nil, fmt.Errorf("netlink socket: %w", err)
+		return nil, err
 	}
-	tv := unix.NsecToTimeval(answerTime.Nanoseconds())
-	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("netlink socket: %w", err)
-	}
-	return &door{socket: s, on: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}}, nil
-}
-
-func (d *door) close() { d.socket.Close() }
-
-// port is the socket's netlink port, by which our own changes are known.
-func (d *door) port() (uint32, error) { return d.socket.GetPid() }
-
-func (d *door) request(typ, flags int) *nl.NetlinkRequest {
-	return &nl.NetlinkRequest{
-		NlMsghdr: unix.NlMsghdr{Len: unix.SizeofNlMsghdr, Type: uint16(typ), Flags: uint16(unix.NLM_F_REQUEST | flags)},
-		Sockets:  d.on,
-	}
+	return &door{s}, nil
 }
 
 // list tells of all permanent entries with a link address.
 func (d *door) list(each func(p place, mac [6]byte, protocol uint8)) error {
 	for range 10 {
-		req := d.request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+		req := d.Request(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
 		req.AddData(&netlink.Ndmsg{})
 		msgs, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH)
 		if errors.Is(err, netlink.ErrDumpInterrupted) {
@@ -127,7 +104,7 @@ func (d *door) del(p place) error {
 }
 
 func (d *door) message(typ, flags int, p place) *nl.NetlinkRequest {
-	req := d.request(typ, flags|unix.NLM_F_ACK)
+	req := d.Request(typ, flags|unix.NLM_F_ACK)
 	family := uint8(unix.AF_INET6)
 	if p.addr.Is4() {
 		family = unix.AF_INET

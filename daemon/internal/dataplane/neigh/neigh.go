@@ -80,9 +80,9 @@ func New(cfg Config) (*Part, error) {
 		return nil, fmt.Errorf("neigh: %w", err)
 	}
 	p := with(cfg, d)
-	p.shut = d.close
-	if p.port, err = d.port(); err != nil {
-		d.close()
+	p.shut = d.Close
+	if p.port, err = d.Port(); err != nil {
+		d.Close()
 		return nil, fmt.Errorf("neigh: netlink socket: %w", err)
 	}
 	return p, nil

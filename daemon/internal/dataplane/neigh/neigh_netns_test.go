@@ -78,7 +78,7 @@ func (g *ground) open(t *testing.T, wrote func()) *Part {
 		d, err = open()
 		return err
 	})
-	t.Cleanup(d.close)
+	t.Cleanup(d.Close)
 	return with(Config{}, &watched{d, wrote})
 }
 

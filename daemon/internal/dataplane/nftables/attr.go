@@ -4,9 +4,10 @@ package nftables
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // enc appends netlink attributes to a buffer.
@@ -23,11 +24,7 @@ func (e *enc) pad() {
 	}
 }
 
-func (e *enc) bytes(typ uint16, v []byte) {
-	e.head(typ, len(v))
-	e.b = append(e.b, v...)
-	e.pad()
-}
+func (e *enc) bytes(typ uint16, v []byte) { e.b = nlattr.Append(e.b, typ, v) }
 
 // str appends a NUL-terminated string.
 func (e *enc) str(typ uint16, v string) {
@@ -46,11 +43,9 @@ func (e *enc) u64(typ uint16, v uint64) {
 	e.b = binary.BigEndian.AppendUint64(e.b, v)
 }
 
-const nested = 0x8000
-
 // nest opens a nested attribute; end closes it with nest's result.
 func (e *enc) nest(typ uint16) int {
-	e.head(typ|nested, 0)
+	e.head(typ|nlattr.Nested, 0)
 	return len(e.b) - 4
 }
 
@@ -65,29 +60,8 @@ func (e *enc) value(attr uint16, v []byte) {
 	e.end(d)
 }
 
-var errAttr = errors.New("malformed netlink attribute")
-
 // attrs calls visit for each attribute in b, flags taken off the type.
-func attrs(b []byte, visit func(typ uint16, v []byte) error) error {
-	for len(b) > 0 {
-		if len(b) < 4 {
-			return errAttr
-		}
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < 4 || n > len(b) {
-			return errAttr
-		}
-		if err := visit(binary.NativeEndian.Uint16(b[2:])&0x3fff, b[4:n]); err != nil {
-			return err
-		}
-		n = (n + 3) &^ 3
-		if n > len(b) {
-			n = len(b)
-		}
-		b = b[n:]
-	}
-	return nil
-}
+func attrs(b []byte, visit func(typ uint16, v []byte) error) error { return nlattr.Walk(b, visit) }
 
 func toU32(v []byte) uint32 {
 	if len(v) < 4 {
@@ -104,11 +78,4 @@ func toU64(v []byte) uint64 {
 }
 
 // toStr takes the terminating NUL off.
-func toStr(v []byte) string {
-	for i, c := range v {
-		if c == 0 {
-			return string(v[:i])
-		}
-	}
-	return string(v)
-}
+func toStr(v []byte) string { return nlattr.Text(v) }

@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // Numbers of <linux/netfilter/*.h> that x/sys/unix does not have.
@@ -337,7 +339,7 @@ func messages(b []byte, visit func(message) error) error {
 	for len(b) >= 16 {
 		n := int(binary.NativeEndian.Uint32(b))
 		if n < 16 || n > len(b) {
-			return errAttr
+			return nlattr.ErrMalformed
 		}
 		m := message{
 			typ: binary.NativeEndian.Uint16(b[4:]), flags: binary.NativeEndian.Uint16(b[6:]),
@@ -354,7 +356,7 @@ func messages(b []byte, visit func(message) error) error {
 // attrs visits the attributes behind the netfilter header.
 func (m message) attrs(visit func(typ uint16, v []byte) error) error {
 	if len(m.data) < 4 {
-		return errAttr
+		return nlattr.ErrMalformed
 	}
 	return attrs(m.data[4:], visit)
 }

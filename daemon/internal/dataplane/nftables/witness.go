@@ -28,31 +28,36 @@ func (p *plan) witness() string {
 	if !f.k.table.exists || f.k.table.flags&flagDormant != 0 || len(f.k.chains) == 0 {
 		have = ruleset.NewState() // nothing is judged
 	}
-	x := altered{p: p, have: have, chains: map[string]string{}, odd: map[string]bool{}}
+	x := altered{p: p, have: have, chains: map[string]string{}, odd: map[string]string{}}
 	for _, name := range f.odd {
-		x.odd[base(name)] = true
+		if _, twice := x.odd[base(name)]; !twice {
+			x.odd[base(name)] = name
+		}
 	}
+	_, all := x.odd[""]
 	for _, cp := range p.all {
 		x.chains[base(cp.kname)] = cp.c.name
 	}
 	for _, cp := range p.all {
-		if x.odd[""] || x.odd[base(cp.kname)] {
-			x.chain(cp)
+		if kname, ok := x.odd[base(cp.kname)]; ok {
+			x.chain(cp, kname)
+		} else if all {
+			x.chain(cp, cp.kname)
 		}
 	}
 	for _, s := range f.sets {
-		if s.want != nil && x.odd[setName(s.name)] {
-			x.set(s)
+		if kname, ok := x.odd[setName(s.name)]; ok && s.want != nil {
+			x.set(s, kname)
 		}
 	}
 	for _, m := range f.maps {
-		if m.want && x.odd[mapName(m.name)] {
-			x.dispatch(m)
+		if kname, ok := x.odd[mapName(m.name)]; ok && m.want {
+			x.dispatch(m, kname)
 		}
 	}
 	for _, m := range f.verdicts {
-		if m.want != nil && x.odd[verdictsName(m.name)] {
-			x.verdicts(m)
+		if kname, ok := x.odd[verdictsName(m.name)]; ok && m.want != nil {
+			x.verdicts(m, kname)
 		}
 	}
 	if w, ok := ruleset.FindWitness(want, have, x.names); ok {
@@ -173,15 +178,15 @@ type altered struct {
 	p      *plan
 	have   *ruleset.State
 	chains map[string]string // the ruleset's name by the kernel's
-	odd    map[string]bool   // kernel names of what was altered
+	odd    map[string]string // kernel names of what was altered, by their base
 	names  []string          // the ruleset's names of what is other in have
 }
 
 // chain takes the rules that the kernel has: those that are ours are known by
 // their bodies, others are read as far as they can be.
-func (x *altered) chain(cp *chainPlan) {
+func (x *altered) chain(cp *chainPlan, kname string) {
 	x.names = append(x.names, cp.c.name)
-	kc := x.p.f.k.chains[cp.kname]
+	kc := x.p.f.k.chains[kname]
 	id := ruleset.ID{Kind: ruleset.KindChain, Name: cp.c.name}
 	c := *cp.c.want
 	c.Rules = nil
@@ -205,7 +210,7 @@ func (x *altered) chain(cp *chainPlan) {
 		switch {
 		case !ours:
 			if !asked {
-				foreign, asked = x.read(cp.kname, len(kc.rules)), true
+				foreign, asked = x.read(kname, len(kc.rules)), true
 			}
 			if i < len(foreign) {
 				if rule, ok := ruleOf(foreign[i]); ok {
@@ -321,7 +326,7 @@ func ruleOf(r doctor.Rule) (ruleset.Rule, bool) {
 }
 
 // set takes the members that the kernel has.
-func (x *altered) set(s *setState) {
+func (x *altered) set(s *setState, kname string) {
 	x.names = append(x.names, s.name)
 	f := x.p.f
 	id := ruleset.ID{Kind: ruleset.KindMember, Name: s.name}
@@ -329,7 +334,6 @@ func (x *altered) set(s *setState) {
 		id.Elem = e
 		x.have.Unwant(id)
 	}
-	kname := setName(s.name)
 	ks := f.k.sets[kname]
 	if ks == nil {
 		return
@@ -373,12 +377,12 @@ func (x *altered) ruling(v verdict) (string, bool) {
 }
 
 // dispatch takes the entries that the kernel has.
-func (x *altered) dispatch(m *mapState) {
+func (x *altered) dispatch(m *mapState, kname string) {
 	x.names = append(x.names, m.name)
 	for iface := range maps.Clone(x.have.Entries[m.name]) {
 		x.have.Unwant(ruleset.ID{Kind: ruleset.KindEntry, Name: m.name, Iface: iface})
 	}
-	if ks := x.p.f.k.sets[mapName(m.name)]; ks != nil {
+	if ks := x.p.f.k.sets[kname]; ks != nil {
 		for key, v := range ks.verdicts {
 			if chain, ok := x.ruling(v); ok {
 				x.have.Want(ruleset.ID{Kind: ruleset.KindEntry, Name: m.name, Iface: strings.TrimRight(key, "\x00")}, ruleset.Entry{Chain: chain})
@@ -388,12 +392,12 @@ func (x *altered) dispatch(m *mapState) {
 }
 
 // verdicts takes the elements that the kernel has.
-func (x *altered) verdicts(m *verdictMap) {
+func (x *altered) verdicts(m *verdictMap, kname string) {
 	x.names = append(x.names, m.name)
 	x.have.Unwant(ruleset.ID{Kind: ruleset.KindVerdicts, Name: m.name})
 	delete(x.have.Verdicts, m.name)
 	x.have.Want(ruleset.ID{Kind: ruleset.KindVerdicts, Name: m.name}, m.want)
-	if ks := x.p.f.k.sets[verdictsName(m.name)]; ks != nil {
+	if ks := x.p.f.k.sets[kname]; ks != nil {
 		for key, v := range ks.verdicts {
 			if chain, ok := x.ruling(v); ok {
 				putRulings(x.have, m, []byte(key), chain)

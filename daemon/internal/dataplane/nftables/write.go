@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // maxElements is how full an attribute of elements gets; its length is 16 bits.
@@ -181,7 +182,7 @@ func (p *plan) rules(b *batch, c *chainPlan) {
 		if c.suf > 0 {
 			b.u64(unix.NFTA_RULE_POSITION, have[len(have)-c.suf].handle)
 		}
-		b.bytes(unix.NFTA_RULE_EXPRESSIONS|nested, r.exprs)
+		b.bytes(unix.NFTA_RULE_EXPRESSIONS|nlattr.Nested, r.exprs)
 		if r.comment != "" {
 			b.bytes(unix.NFTA_RULE_USERDATA, commentData(r.comment))
 		}

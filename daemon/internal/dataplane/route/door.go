@@ -7,15 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
-)
 
-// answerTime bounds the wait for an answer of the kernel.
-const answerTime = 10 * time.Second
+	"github.com/ripstop/ripstop/daemon/internal/rtnetlink"
+)
 
 // entry is a route as the kernel knows it. Two entries differ if and only if
 // they are different routes or differ in something that we set.
@@ -45,49 +43,30 @@ func (e entry) String() string {
 	return s
 }
 
-// door is the way to the kernel: one netlink socket that is bound to the
-// network namespace in which it was opened, and a handle for connection
-// tracking.
+// door is the way to the kernel, with a handle for connection tracking.
 type door struct {
-	socket *nl.NetlinkSocket
-	on     map[int]*nl.SocketHandle
-	flows  *netlink.Handle
+	*rtnetlink.Socket
+	flows *netlink.Handle
 }
 
 func open() (*door, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	s, err := rtnetlink.Open()
 	if err != nil {
-		return nil, fmt.Errorf("netlink socket: %w", err)
+		return nil, err
 	}
-	tv := unix.NsecToTimeval(answerTime.Nanoseconds())
-	if err := errors.Join(s.SetReceiveTimeout(&tv), s.SetSendTimeout(&tv)); err != nil {
-		s.Close()
-		return nil, fmt.Errorf("netlink socket: %w", err)
-	}
-	// Linux 4.20: the kernel leaves out what was not asked for. Older ones
-	// tell all, and list sorts it.
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	s.Strict() // list sorts what older kernels tell
 	flows, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	return &door{socket: s, on: map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}, flows: flows}, nil
+	return &door{s, flows}, nil
 }
 
-func (d *door) close() {
-	d.socket.Close()
+// Close closes the socket and the handle.
+func (d *door) Close() {
+	d.Socket.Close()
 	d.flows.Close()
-}
-
-// port is the socket's netlink port, by which our own changes are known.
-func (d *door) port() (uint32, error) { return d.socket.GetPid() }
-
-func (d *door) request(typ, flags int) *nl.NetlinkRequest {
-	return &nl.NetlinkRequest{
-		NlMsghdr: unix.NlMsghdr{Len: unix.SizeofNlMsghdr, Type: uint16(typ), Flags: uint16(unix.NLM_F_REQUEST | flags)},
-		Sockets:  d.on,
-	}
 }
 
 // list tells of routes of one family: of those of a table, or of those of a
@@ -95,7 +74,7 @@ func (d *door) request(typ, flags int) *nl.NetlinkRequest {
 func (d *door) list(family int, table uint32, protocol uint8, each func(entry)) error {
 	for range 10 {
 		var got []entry
-		req := d.request(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
+		req := d.Request(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 		m := &nl.RtMsg{}
 		m.Family, m.Protocol = uint8(family), protocol
 		req.AddData(m)
@@ -183,7 +162,7 @@ func (d *door) add(e entry) error {
 func (d *door) del(e entry) error { return d.say(unix.RTM_DELROUTE, 0, e) }
 
 func (d *door) say(typ, flags int, e entry) error {
-	req := d.request(typ, flags|unix.NLM_F_ACK)
+	req := d.Request(typ, flags|unix.NLM_F_ACK)
 	m := &nl.RtMsg{}
 	m.Family = unix.AF_INET6
 	if e.dst.Addr().Is4() {

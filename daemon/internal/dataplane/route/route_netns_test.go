@@ -178,7 +178,7 @@ local 169.254.1.1 dev lo table local scope host metric 1024`
 				d, err = open()
 				return err
 			})
-			t.Cleanup(d.close)
+			t.Cleanup(d.Close)
 			p := with(Config{}, &watched{door: d, wrote: k.Write})
 			p.Want(g.route("10.65.0.1", "v0"))
 			p.Want(g.route("10.65.0.2", "v2"))

@@ -62,6 +62,11 @@ func FindWitness(a, b *State, differ []string) (Witness, bool) {
 		f.only(a, b, name)
 		f.only(b, a, name)
 	}
+	f.near, f.nearPorts = slices.Clone(f.addrs), slices.Clone(f.ports)
+	for _, name := range differ {
+		f.beneath(a, b, name)
+		f.beneath(b, a, name)
+	}
 	for _, s := range []*State{a, b} {
 		f.climb(s, differ)
 	}
@@ -89,11 +94,26 @@ func (f *finder) only(a, b *State, name string) {
 	if m := a.Verdicts[name]; m != nil {
 		for k, r := range m.Of {
 			if o := b.Verdicts[name]; o == nil || o.Of[k] != r {
-				f.key(k, "")
-				f.note(a, r.Chain, 4)
-				if !more() {
+				if f.key(k, ""); !more() {
 					return
 				}
+			}
+		}
+	}
+}
+
+// beneath notes what such elements lead to.
+func (f *finder) beneath(a, b *State, name string) {
+	m := a.Verdicts[name]
+	if m == nil {
+		return
+	}
+	n := 0
+	for k, r := range m.Of {
+		if o := b.Verdicts[name]; o == nil || o.Of[k] != r {
+			f.note(a, r.Chain, 4)
+			if n++; n >= mostParts {
+				return
 			}
 		}
 	}
@@ -109,6 +129,10 @@ type finder struct {
 	icmps  []ICMP
 	ifaces []string
 	marks  []uint32
+	// near and nearPorts are of elements that differ: half of all packets are
+	// made of them, however many others there are.
+	near      []netip.Addr
+	nearPorts []uint16
 }
 
 // mostParts bounds what is taken from one object, mostObjects how many there
@@ -333,14 +357,10 @@ func (f *finder) search(a, b *State) (Witness, bool) {
 	slices.Sort(f.ifaces)
 	slices.Sort(f.protos)
 	slices.SortFunc(f.icmps, func(x, y ICMP) int { return cmp.Or(cmp.Compare(x.Type, y.Type), cmp.Compare(x.Code, y.Code)) })
-	var v4, v6 []netip.Addr
-	for _, x := range append(f.addrs, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")) {
-		if x.Is4() {
-			v4 = append(v4, x)
-		} else {
-			v6 = append(v6, x)
-		}
-	}
+	slices.SortFunc(f.near, netip.Addr.Compare)
+	slices.Sort(f.nearPorts)
+	v4, v6 := byFamily(append(f.addrs, netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")))
+	near4, near6 := byFamily(f.near)
 	ports := append(f.ports, 1024)
 	protos := append(f.protos, 6, 17, 1, 58, 253)
 	ifaces := append(f.ifaces, "none")
@@ -348,13 +368,14 @@ func (f *finder) search(a, b *State) (Witness, bool) {
 	marks := append(f.marks, 0, 0)
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range witnessTries {
-		addrs := v4
+		addrs, near := v4, near4
 		if rng.IntN(2) == 0 {
-			addrs = v6
+			addrs, near = v6, near6
 		}
 		x := anyOf(rng, icmps)
 		p := Packet{
-			Src: anyOf(rng, addrs), Dst: anyOf(rng, addrs), Protocol: anyOf(rng, protos), SrcPort: anyOf(rng, ports), DstPort: anyOf(rng, ports),
+			Src: eitherOf(rng, near, addrs), Dst: eitherOf(rng, near, addrs), Protocol: anyOf(rng, protos),
+			SrcPort: anyOf(rng, ports), DstPort: eitherOf(rng, f.nearPorts, ports),
 			ICMPType: x.Type, ICMPCode: x.Code, Mark: anyOf(rng, marks), HopLimit: 64,
 			State: anyOf(rng, []CtState{CtNew, CtNew, CtNew, CtNew, CtEstablished, CtInvalid}),
 		}
@@ -375,3 +396,22 @@ func (f *finder) search(a, b *State) (Witness, bool) {
 }
 
 func anyOf[T any](rng *rand.Rand, list []T) T { return list[rng.IntN(len(list))] }
+
+// eitherOf is one of near half of the time, if there are some.
+func eitherOf[T any](rng *rand.Rand, near, list []T) T {
+	if len(near) > 0 && rng.IntN(2) == 0 {
+		return anyOf(rng, near)
+	}
+	return anyOf(rng, list)
+}
+
+func byFamily(list []netip.Addr) (v4, v6 []netip.Addr) {
+	for _, a := range list {
+		if a.Is4() {
+			v4 = append(v4, a)
+		} else {
+			v6 = append(v6, a)
+		}
+	}
+	return v4, v6
+}

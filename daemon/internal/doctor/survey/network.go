@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/doctor"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // interfaces lists links and their addresses.
@@ -97,14 +98,14 @@ func (l *looker) ipsets() {
 			continue
 		}
 		s := doctor.IPSet{}
-		attributes(m[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
+		nlattr.Each(m[nl.SizeofNfgenmsg:], func(typ uint16, v []byte) {
 			switch typ {
 			case nl.IPSET_ATTR_SETNAME:
 				s.Name = nl.BytesToString(v)
 			case nl.IPSET_ATTR_TYPENAME:
 				s.Type = nl.BytesToString(v)
 			case nl.IPSET_ATTR_DATA:
-				attributes(v, func(typ uint16, v []byte) {
+				nlattr.Each(v, func(typ uint16, v []byte) {
 					switch {
 					case typ == nl.IPSET_ATTR_ELEMENTS && len(v) == 4:
 						s.Members = int(binary.BigEndian.Uint32(v))
@@ -117,16 +118,4 @@ func (l *looker) ipsets() {
 		l.facts.Sets = append(l.facts.Sets, s)
 	}
 	slices.SortFunc(l.facts.Sets, func(a, b doctor.IPSet) int { return strings.Compare(a.Name, b.Name) })
-}
-
-// attributes visits netlink attributes, flags taken off their types.
-func attributes(b []byte, visit func(typ uint16, v []byte)) {
-	for len(b) >= 4 {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < 4 || n > len(b) {
-			return
-		}
-		visit(binary.NativeEndian.Uint16(b[2:])&0x3fff, b[4:n])
-		b = b[min((n+3)&^3, len(b)):]
-	}
 }

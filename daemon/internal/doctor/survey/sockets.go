@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ripstop/ripstop/daemon/internal/doctor"
+	"github.com/ripstop/ripstop/daemon/internal/nlattr"
 )
 
 // Numbers of linux/inet_diag.h and include/net/tcp_states.h.
@@ -91,7 +92,7 @@ func socketOf(b []byte, protocol uint8) (s doctor.Socket, inode uint32, ok bool)
 	if b[0] == unix.AF_INET6 {
 		a = netip.AddrFrom16([16]byte(b[8:24]))
 		s.Dual = a.IsUnspecified()
-		attributes(b[messageSize:], func(typ uint16, v []byte) {
+		nlattr.Each(b[messageSize:], func(typ uint16, v []byte) {
 			if typ == diagV6Only && len(v) > 0 && v[0] != 0 {
 				s.Dual = false
 			}
