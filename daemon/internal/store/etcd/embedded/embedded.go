@@ -111,6 +111,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer unlock()
 
+	if err := errors.Join(noteFirst(cfg), beginAnew(cfg)); err != nil {
+		return err
+	}
 	disk := newDisk(cfg)
 	if err := disk.beforeStart(); err != nil {
 		return err

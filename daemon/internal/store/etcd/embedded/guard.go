@@ -177,7 +177,9 @@ func (g *guard) seal() {
 	be.ForceCommit()
 	next, err := g.summary(be, g.last, rev)
 	if err == nil && next.Compacting == 0 {
-		err = writeSeal(g.cfg, next)
+		if err = writeSeal(g.cfg, next); err == nil {
+			err = finished(g.cfg)
+		}
 	}
 	if err != nil {
 		g.log.Warn("Database cannot be sealed", "err", err)

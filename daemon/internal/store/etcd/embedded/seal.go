@@ -229,7 +229,7 @@ func (d database) summary(upTo int64) (seal, error) {
 	var s seal
 	keys, meta := d.tx.Bucket([]byte("key")), d.tx.Bucket([]byte("meta"))
 	if keys == nil || meta == nil {
-		return s, fmt.Errorf("%w: its buckets are missing", ErrDamaged)
+		return s, errEmpty
 	}
 	c := keys.Cursor()
 	for k, v := c.First(); k != nil; k, v = c.Next() {
