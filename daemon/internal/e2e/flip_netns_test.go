@@ -15,7 +15,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
-var pictures = flag.Int("flip-pictures", 1500, "how many pictures TestNetnsFlip puts in force under packets")
+var pictures = flag.Int("flip-pictures", 400, "how many pictures TestNetnsFlip puts in force under packets")
 
 // TestNetnsFlip_PacketsUnderWayAreJudgedByOneOfTwoPictures: pictures follow one
 // another as fast as the packet filter takes them, while packets pass, so that

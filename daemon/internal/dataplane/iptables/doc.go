@@ -67,8 +67,9 @@
 // # What others do
 //
 // Neither variant guards our chains. Reconcile looks at the kernel without
-// running a program (eyes.go) and asks to be called again after half a second,
-// or up to 0.9 s where a look takes long; what was altered is repaired then. Of
+// running a program (eyes.go) and asks to be called again after 50 ms, or where
+// a look takes more than a third of a millisecond, after 150 times as long, up
+// to 0.9 s; what was altered is repaired then. Of
 // sets that have, with those of others, more than 4,000 elements the look sees
 // only their number; a Resync sees the rest.
 //

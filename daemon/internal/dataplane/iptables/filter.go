@@ -348,9 +348,9 @@ const (
 	// lookAgain is how often the kernel is looked at, since it does not
 	// tell of changes; where a look takes long, it is less often, down to
 	// lookSeldom, so that a repair begins within a second.
-	lookAgain  = 500 * time.Millisecond
+	lookAgain  = 50 * time.Millisecond
 	lookSeldom = 900 * time.Millisecond
-	lookShare  = 25 // of so much time one part for looking
+	lookShare  = 150 // of so much time one part for looking
 	// More repairs than this in ten seconds are a fight; then there is one
 	// repair per fightPause.
 	maxFights  = 8
