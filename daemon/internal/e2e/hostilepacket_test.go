@@ -47,8 +47,10 @@ func readPacket(b []byte) (k ruleset.Packet, transport []byte, err error) {
 	switch {
 	case ruleset.HasPorts(k.Protocol) && len(transport) >= 4:
 		k.SrcPort, k.DstPort = bin.BigEndian.Uint16(transport), bin.BigEndian.Uint16(transport[2:])
-	case (k.Protocol == 1 || k.Protocol == 58) && len(transport) >= 2:
-		k.ICMPType, k.ICMPCode = transport[0], transport[1]
+	case (k.Protocol == 1 || k.Protocol == 58) && len(transport) > 0:
+		if k.ICMPType = transport[0]; len(transport) > 1 {
+			k.ICMPCode = transport[1]
+		}
 	}
 	return k, transport, nil
 }

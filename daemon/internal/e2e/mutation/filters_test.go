@@ -80,7 +80,7 @@ var flowFaults = []mutation{
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `			if answers(p.now, cut) {`, now: `			if !answers(p.now, cut) {`, damage: "sockets are closed where the other end cannot take a connection up, and only there"},
 	{file: "daemon/internal/dataplane/conntrack/change.go", old: `f.Has(c.members.has) ||`, now: `f.Has(c.members.has) && c.rest ||`, damage: "flows of a member that goes are not looked at"},
 	{file: "daemon/internal/dataplane/conntrack/table.go", old: `true, e.reply.src, e.reply.srcPort`, now: `true, e.reply.dst, e.reply.dstPort`, damage: "a rewritten destination is read at the wrong end"},
-	{file: "daemon/internal/dataplane/conntrack/table.go", old: `		body = attribute(body, attrID, d.id[:])
+	{file: "daemon/internal/dataplane/conntrack/table.go", old: `		body = nlattr.Append(body, attrID, d.id[:])
 `, now: ``, damage: "another flow with the same addresses is cut"},
 	{file: "daemon/internal/dataplane/conntrack/table.go", old: `		t.dstPort = wide()`, now: `		t.srcPort = wide()`, damage: "destination ports are not read"},
 	{file: "daemon/internal/dataplane/ruleset/eval.go", old: `m.NotDNATed && p.DNATed,`, now: `m.NotDNATed && !p.DNATed,`, damage: "the interpreter reads not rewritten as rewritten"},
