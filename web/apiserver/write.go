@@ -131,7 +131,7 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 	return o, nil
 }
 
-// wrote notes a write that was done; rev is zero if it is not known.
+// wrote notes a write that was done; rev is zero if it was a deletion.
 func (s *Server) wrote(r *request, k api.Key, rev api.Revision) {
 	args := []any{"request_id", requestIDOf(r.Context()), "verb", r.attrs.Verb, "key", k.String(), "user", r.id.String()}
 	if rev != 0 {
@@ -139,6 +139,11 @@ func (s *Server) wrote(r *request, k api.Key, rev api.Revision) {
 		args = append(args, "revision", int64(rev))
 	}
 	s.log.Info("Resource written", args...)
+	// What decides who may do what counts before the answer goes out.
+	if k.Kind == api.KindCredential {
+		s.cfg.Authn.Await(r.Context(), k, rev)
+	}
+	s.cfg.Rights.Await(r.Context(), k, rev)
 }
 
 // update replaces an object.

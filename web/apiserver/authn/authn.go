@@ -44,7 +44,8 @@ type Authenticator struct {
 	oidc *OIDC
 	now  func() time.Time
 	// waits from the beginning of Run until the store has told.
-	waits atomic.Bool
+	waits    atomic.Bool
+	progress follow.Progress
 }
 
 // New is an Authenticator that knows no credentials until Run. oidc may be nil;
@@ -63,10 +64,15 @@ func New(oidc *OIDC, now func() time.Time) *Authenticator {
 // have not expired.
 func (a *Authenticator) Run(ctx context.Context, st store.Store, log *slog.Logger) {
 	a.waits.Store(true)
-	follow.Kind(ctx, st, api.KindCredential, log, func(all map[api.Key]api.Object) {
+	follow.Kind(ctx, st, api.KindCredential, log, &a.progress, func(all map[api.Key]api.Object) {
 		a.book.take(all)
 		a.waits.Store(false)
 	})
+}
+
+// Await waits until a write of a Credential counts, see follow.Progress.
+func (a *Authenticator) Await(ctx context.Context, key api.Key, rev api.Revision) {
+	a.progress.Await(ctx, key, rev)
 }
 
 // Identify is who makes a request over a connection whose peer is known to be

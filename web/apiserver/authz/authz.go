@@ -33,6 +33,8 @@ type Rights struct {
 	bindings atomic.Pointer[map[api.Subject][]string] // to names of roles, sorted
 	// waits counts what the store has not told yet, from the beginning of Run.
 	waits atomic.Int32
+	// How far the two followers have come.
+	rolesProgress, bindingsProgress follow.Progress
 }
 
 // New is Rights of which nothing is known yet.
@@ -48,18 +50,33 @@ func New() *Rights {
 func (r *Rights) Run(ctx context.Context, st store.Store, log *slog.Logger) {
 	r.waits.Store(2)
 	var wg sync.WaitGroup
-	for kind, take := range map[api.Kind]func(map[api.Key]api.Object){
-		api.KindRole: r.takeRoles, api.KindRoleBinding: r.takeBindings,
+	for kind, f := range map[api.Kind]struct {
+		take     func(map[api.Key]api.Object)
+		progress *follow.Progress
+	}{
+		api.KindRole:        {r.takeRoles, &r.rolesProgress},
+		api.KindRoleBinding: {r.takeBindings, &r.bindingsProgress},
 	} {
 		var told sync.Once
 		wg.Go(func() {
-			follow.Kind(ctx, st, kind, log, func(all map[api.Key]api.Object) {
-				take(all)
+			follow.Kind(ctx, st, kind, log, f.progress, func(all map[api.Key]api.Object) {
+				f.take(all)
 				told.Do(func() { r.waits.Add(-1) })
 			})
 		})
 	}
 	wg.Wait()
+}
+
+// Await waits until a write of a Role or RoleBinding counts, see
+// follow.Progress.
+func (r *Rights) Await(ctx context.Context, key api.Key, rev api.Revision) {
+	switch key.Kind {
+	case api.KindRole:
+		r.rolesProgress.Await(ctx, key, rev)
+	case api.KindRoleBinding:
+		r.bindingsProgress.Await(ctx, key, rev)
+	}
 }
 
 // Known reports whether the rights are all there are; false as long as Run has

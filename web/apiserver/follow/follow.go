@@ -28,8 +28,11 @@ const (
 // Kind follows a kind until ctx ends. It calls changed with everything that is
 // stored of it: once it is known, and after each change, always from this one
 // goroutine. The map is only valid during the call. Values that cannot be
-// understood are in it as *api.Unreadable.
-func Kind(ctx context.Context, st store.Store, kind api.Kind, log *slog.Logger, changed func(map[api.Key]api.Object)) {
+// understood are in it as *api.Unreadable. After changed has returned, progress
+// is told.
+func Kind(ctx context.Context, st store.Store, kind api.Kind, log *slog.Logger, progress *Progress, changed func(map[api.Key]api.Object)) {
+	progress.begin()
+	defer progress.end()
 	log = log.With("kind", string(kind))
 	for wait := time.Duration(0); ; wait = min(max(2*wait, waitLeast), waitMost) {
 		if wait > 0 {
@@ -39,7 +42,7 @@ func Kind(ctx context.Context, st store.Store, kind api.Kind, log *slog.Logger, 
 			case <-time.After(wait):
 			}
 		}
-		listed, err := once(ctx, st, kind, changed)
+		listed, err := once(ctx, st, kind, progress, changed)
 		if ctx.Err() != nil {
 			return
 		}
@@ -54,7 +57,7 @@ func Kind(ctx context.Context, st store.Store, kind api.Kind, log *slog.Logger, 
 
 // once lists and watches until that fails; listed tells whether it got so far
 // as to know the state.
-func once(ctx context.Context, st store.Store, kind api.Kind, changed func(map[api.Key]api.Object)) (listed bool, err error) {
+func once(ctx context.Context, st store.Store, kind api.Kind, progress *Progress, changed func(map[api.Key]api.Object)) (listed bool, err error) {
 	lctx, cancel := context.WithTimeout(ctx, listTime)
 	defer cancel()
 	objs, rev, err := st.List(lctx, kind, store.ListOptions{})
@@ -66,6 +69,7 @@ func once(ctx context.Context, st store.Store, kind api.Kind, changed func(map[a
 		state[o.Key()] = o
 	}
 	changed(state)
+	progress.move(rev, state)
 	w, err := st.Watch(ctx, kind, rev)
 	if err != nil {
 		return true, err
@@ -78,6 +82,7 @@ func once(ctx context.Context, st store.Store, kind api.Kind, changed func(map[a
 		}
 		news := false
 		for _, ev := range evs {
+			rev = max(rev, ev.Revision)
 			switch {
 			case ev.Key.Name == "": // a bookmark
 				continue
@@ -90,6 +95,7 @@ func once(ctx context.Context, st store.Store, kind api.Kind, changed func(map[a
 		}
 		if news {
 			changed(state)
+			progress.move(rev, state)
 		}
 	}
 }

@@ -81,11 +81,12 @@ func TestKind_FollowsThroughAnOutage(t *testing.T) {
 		}
 	}
 	var state atomic.Pointer[string]
+	var progress follow.Progress
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		follow.Kind(ctx, st, api.KindRoleBinding, slog.New(slog.DiscardHandler), func(all map[api.Key]api.Object) {
+		follow.Kind(ctx, st, api.KindRoleBinding, slog.New(slog.DiscardHandler), &progress, func(all map[api.Key]api.Object) {
 			var names []string
 			for k := range all {
 				names = append(names, k.Name)
@@ -126,4 +127,49 @@ func TestKind_FollowsThroughAnOutage(t *testing.T) {
 	await("c") // what was deleted meanwhile is gone
 	put("d")
 	await("c d")
+}
+
+// TestProgress_AWriteCountsWhenAwaitReturns: what was written is in force
+// then, and what was deleted is not; a follower that does not run keeps
+// nobody.
+func TestProgress_AWriteCountsWhenAwaitReturns(t *testing.T) {
+	st := clienttest.NewStore(t, 0)
+	key := api.Key{Kind: api.KindRoleBinding, Name: "a"}
+	var known atomic.Bool
+	var progress follow.Progress
+	progress.Await(t.Context(), key, 1<<40) // does not run yet: does not wait
+	ctx, cancel := context.WithCancel(context.Background())
+	done, began := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		first := true
+		follow.Kind(ctx, st, api.KindRoleBinding, slog.New(slog.DiscardHandler), &progress, func(all map[api.Key]api.Object) {
+			known.Store(all[key] != nil)
+			if first {
+				close(began)
+				first = false
+			}
+		})
+	}()
+	<-began
+	for i := range 50 {
+		b := &api.RoleBinding{TypeMeta: api.TypeMeta{Kind: api.KindRoleBinding, APIVersion: api.VersionOurs}, Meta: api.Meta{Name: "a"}}
+		b.Spec = api.RoleBindingSpec{Role: "viewer", Subjects: []api.Subject{{Kind: api.SubjectUser, Name: "u"}}}
+		rev, err := st.Put(t.Context(), b, store.Always())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if progress.Await(t.Context(), key, rev); !known.Load() {
+			t.Fatalf("round %d: written and awaited, and not in force", i)
+		}
+		if err := st.Delete(t.Context(), key, store.Always()); err != nil {
+			t.Fatal(err)
+		}
+		if progress.Await(t.Context(), key, 0); known.Load() {
+			t.Fatalf("round %d: deleted and awaited, and in force", i)
+		}
+	}
+	cancel()
+	<-done
+	progress.Await(t.Context(), key, 1<<40) // runs no more: does not wait
 }
