@@ -238,8 +238,8 @@ const flipped = "RIPSTOP_TEST_FLIPPED"
 
 // maxFlippedBytes is what looking at a file of some kilobytes may cost, with
 // the race detector and all that the test itself keeps. Unguarded, one flip
-// costs a hundred times as much.
-const maxFlippedBytes = 256 << 20
+// costs thirty times as much.
+const maxFlippedBytes = 512 << 20
 
 // TestPages_AnyFlippedBitOfAHeaderIsRefusedOrHarmless flips each bit of each
 // header of a small file: opening it takes no more memory than ever, and gives
