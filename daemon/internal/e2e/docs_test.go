@@ -288,9 +288,13 @@ func (w *words) fieldsOf(t reflect.Type, seen map[reflect.Type]bool) {
 // the command.
 func (w *words) helpOf(t *testing.T, call []string) (command string, help string) {
 	t.Helper()
+	said := call
 	use := call[:1:1]
-	if use[0] != "ripstop" {
-		call = use // the daemons have flags only
+	if use[0] != "ripstop" { // the daemons have flags only, but for one
+		call = use
+		if use[0] == "ripstop-server" && slices.Contains(said, "store") {
+			call = []string{use[0], "store"}
+		}
 	}
 	for _, word := range call[1:] {
 		if !regexp.MustCompile(`^[a-z][a-z-]*$`).MatchString(word) {

@@ -55,7 +55,7 @@ Flags:
 // on an error, 2 on a wrong command line or configuration.
 func Main(args, environ []string, stdout, stderr io.Writer) int {
 	if len(args) > 0 && args[0] == "store" {
-		return storeMain(args[1:], stderr)
+		return storeMain(args[1:], stdout, stderr)
 	}
 	flags := pflag.NewFlagSet("ripstop-server", pflag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -208,16 +208,30 @@ func newSupervisor(cfg config.ServerConfig, socket string, log *slog.Logger) (*e
 	}), nil
 }
 
+const storeUsage = `ripstop-server store is the datastore alone, on a unix socket. ripstop-server
+runs it by itself; by hand it is for a datastore that is damaged, while
+ripstop-server is stopped.
+
+Usage:
+  ripstop-server store [flags]
+
+Flags:
+`
+
 // storeMain is the hidden command that the supervisor starts: etcd, alone in
 // its process.
-func storeMain(args []string, stderr io.Writer) int {
+func storeMain(args []string, stdout, stderr io.Writer) int {
 	flags := pflag.NewFlagSet("ripstop-server store", pflag.ContinueOnError)
 	flags.SetOutput(stderr)
-	dir := flags.String("data-dir", "", "Directory of the data")
-	socket := flags.String("socket", "", "Unix socket to listen on")
+	flags.Usage = func() { fmt.Fprint(stdout, storeUsage+flags.FlagUsages()) }
+	dir := flags.String("data-dir", "/var/lib/ripstop/etcd", "Directory of the data")
+	socket := flags.String("socket", "/run/ripstop/etcd.sock", "Unix socket to listen on")
 	quota := flags.Int64("quota-bytes", 0, "The most that may be held on disk")
 	accept := flags.Bool("accept-damage", false, "Serve a database that does not match its seal, and seal it as it is")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		fmt.Fprintf(stderr, "ripstop-server store: %v; see ripstop-server store --help\n", err)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
