@@ -67,6 +67,16 @@ func (p *prober) until(b *testing.B, to uint16, want bool) {
 	}
 }
 
+// onFilter are the flags of an agent that is to use the packet filter of
+// -filter. Of the variants of iptables an agent takes the one that is in use.
+func onFilter(inj *netnstest.Injector) []string {
+	if *filterFlag == "nftables" {
+		return []string{"--dataplane", "nftables"}
+	}
+	inj.NS.Run("sh", "-c", publishedBy(*filterFlag))
+	return []string{"--dataplane", "iptables"}
+}
+
 // BenchmarkNetnsIdle is the memory of a host with an endpoint and no policy.
 func BenchmarkNetnsIdle(b *testing.B) {
 	const name = "Memory of one host without policy"
@@ -74,7 +84,7 @@ func BenchmarkNetnsIdle(b *testing.B) {
 		inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
 		srv := startServer(b)
 		rev := srv.seed(b, size{hosts: 1}.objects())
-		a := startAgent(b, inj.NS, srv.etcd())
+		a := startAgent(b, inj.NS, srv.etcd(), onFilter(inj)...)
 		a.applied(b, rev)
 		for b.Loop() {
 			time.Sleep(*benchSettle)
@@ -149,7 +159,7 @@ func benchStartsOf(b *testing.B, name string, s size, srv *server, inj *netnstes
 			inj.FlushConntrack()
 		}
 		p.until(b, closed, true)
-		a = &agent{dir: shortDir(b), ns: inj.NS, etcd: srv.etcd()}
+		a = &agent{dir: shortDir(b), ns: inj.NS, etcd: srv.etcd(), args: onFilter(inj)}
 		began := time.Now()
 		a.run(b)
 		p.until(b, closed, false)
@@ -226,7 +236,7 @@ func BenchmarkNetnsNewFlow(b *testing.B) {
 			packetCost(b, name, "connection tracking alone", inj)
 			inj.NS.Run("nft", "delete table inet tracking")
 			rev := srv.seed(b, append(size{hosts: 1000}.objects(), lastPolicy()))
-			a := startAgent(b, inj.NS, srv.etcd())
+			a := startAgent(b, inj.NS, srv.etcd(), onFilter(inj)...)
 			a.applied(b, rev)
 			packetCost(b, name, "1 policy of 1 rule", inj)
 			var objs []api.Object

@@ -35,6 +35,7 @@ var (
 
 // figure is one measured number.
 type figure struct {
+	Filter    string  `json:"filter"` // of -filter
 	Benchmark string  `json:"benchmark"`
 	Case      string  `json:"case"`
 	Name      string  `json:"name"`
@@ -47,7 +48,7 @@ type figure struct {
 var figures []figure
 
 func note(b *testing.B, benchmark, kase, name, unit string, value float64) {
-	figures = append(figures, figure{benchmark, kase, name, unit, value})
+	figures = append(figures, figure{*filterFlag, benchmark, kase, name, unit, value})
 	b.ReportMetric(value, strings.ReplaceAll(strings.TrimSpace(name+" "+unit), " ", "-"))
 }
 
@@ -72,7 +73,7 @@ func table(b *testing.B, benchmark string) {
 	if len(cases) == 0 {
 		return
 	}
-	fmt.Printf("\n%s\n", benchmark)
+	fmt.Printf("\n%s (%s)\n", benchmark, *filterFlag)
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "%s\t%s\t\n", "", strings.Join(names, "\t"))
 	for _, c := range cases {
