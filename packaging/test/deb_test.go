@@ -60,7 +60,7 @@ func (m *machine) kernel() string {
 // judged wrongly; after a reboot policy is in force before the network is; an
 // edited configuration stays; removed and purged, nothing is left.
 func TestDeb_LifeOnAMachine(t *testing.T) {
-	first, next := build(t, "1.0.0", "deb"), build(t, "1.1.0", "deb")
+	first, next := built(t, "1.0.0"), built(t, "1.1.0")
 	m := boot(t)
 	m.listen(22, 80, 81)
 	before := m.kernel()

@@ -255,16 +255,40 @@ func nfpm(t testing.TB) string {
 	return path
 }
 
-// build makes packages of a version for this machine.
-func build(t testing.TB, version, kinds string) (dir string) {
+// builtIn is the folder of each version that was built once for all tests.
+var builtIn = map[string]string{}
+
+// TestMain removes what was built.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, dir := range builtIn {
+		os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// built is the folder with the packages of a version.
+func built(t testing.TB, version string) string {
 	t.Helper()
-	dir = t.TempDir()
+	if builtIn[version] == "" {
+		dir, err := os.MkdirTemp("", "rspk")
+		if err != nil {
+			t.Fatal(err)
+		}
+		build(t, version, dir)
+		builtIn[version] = dir
+	}
+	return builtIn[version]
+}
+
+// build makes packages of a version, of both kinds, for this machine.
+func build(t testing.TB, version, dir string) {
+	t.Helper()
 	cmd := exec.Command(root + "/packaging/build.sh")
-	cmd.Env = append(os.Environ(), "NFPM="+nfpm(t), "OUT="+dir, "ARCHES="+runtime.GOARCH, "KINDS="+kinds, "PKGVERSION="+version, "SOURCE_DATE_EPOCH=1750000000")
+	cmd.Env = append(os.Environ(), "NFPM="+nfpm(t), "OUT="+dir, "ARCHES="+runtime.GOARCH, "PKGVERSION="+version, "SOURCE_DATE_EPOCH=1750000000")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("packaging/build.sh: %v\n%s", err, out)
 	}
-	return dir
 }
 
 // files are the packages in a folder that match a pattern, at least one.

@@ -21,7 +21,7 @@ func TestRPM_InARootOfItsOwn(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("machine.sh template: %v\n%s", err, out)
 	}
-	first, next := build(t, "1.0.0", "rpm"), build(t, "1.1.0", "rpm")
+	first, next := built(t, "1.0.0"), built(t, "1.1.0")
 	dir := t.TempDir()
 	for _, d := range []string{"upper", "work", "root"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
