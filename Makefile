@@ -47,7 +47,7 @@ lab-down: ## remove every trace of the laboratory
 
 test: deps vet ## all tests; says what is skipped and why (TESTFLAGS='-run Calc -short')
 	@mkdir -p $(BIN)
-	CGO_ENABLED=1 go test -race -v -timeout 25m $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/summary.awk
+	CGO_ENABLED=1 go test -race -v -timeout 60m $(TESTFLAGS) ./... 2>&1 | tee $(BIN)/test.log | awk -f .ci/summary.awk
 
 bench: build ## the figures of docs/reference/benchmarks.md (BENCHFLAGS='-bench-json=FILE')
 	go test -run '^$$' -bench . -benchmem -benchtime 200ms -timeout 60m $$(go list ./... | grep -v /e2e$$)
