@@ -63,7 +63,7 @@ func kubectlStories(t *testing.T, kubectl, age string) {
 // comes is the admin. It can be stopped and started over the same store.
 type kubeServer struct {
 	store clienttest.Store
-	addr  string
+	addr  string     // written by the first start only
 	mu    sync.Mutex // guards what follows
 	srv   *Server
 	http  *httptest.Server
@@ -90,7 +90,9 @@ func (k *kubeServer) start() error {
 	if err != nil {
 		return err
 	}
-	k.addr = l.Addr().String()
+	if k.addr == "" { // for good: whoever asks for url need not wait for a start
+		k.addr = l.Addr().String()
+	}
 	k.srv = New(Config{Store: k.store})
 	admin := Identity{User: "root", Groups: []string{GroupAuthenticated, GroupAdmins}, Via: "unix"}
 	h := k.srv.Handler()
