@@ -3,7 +3,7 @@
 # printed, totals and seeds of random tests, and at the end what was skipped
 # and why.
 /^=== / { test = $3; top = test; sub(/\/.*/, "", top); next }
-/_test\.go:[0-9]+: / {
+/^ +[a-z0-9_]+\.go:[0-9]+: / {
 	text = $0; sub(/^ +/, "", text)
 	last[test] = text
 	if (text ~ /-seed|packets|kills|flips/) totals[++nt] = "  " test ": " text
