@@ -102,7 +102,7 @@ func (a *Authenticator) Identify(r *http.Request, peer Identity) (Identity, erro
 func (a *Authenticator) bearer(ctx context.Context, values []string) (Identity, error) {
 	scheme, token, _ := strings.Cut(values[0], " ")
 	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return Identity{}, fmt.Errorf("Authorization: want one header, Bearer and the token: %w", ErrRefused)
+		return Identity{}, fmt.Errorf("header Authorization: want one, Bearer and the token: %w", ErrRefused)
 	}
 	if strings.HasPrefix(token, api.TokenPrefix) {
 		if a.waits.Load() {
