@@ -85,6 +85,7 @@ func TestDeb_LifeOnAMachine(t *testing.T) {
 	m.settled()
 	protected := map[int]bool{22: true, 80: true, 81: false}
 	m.want("policy applied", protected)
+	wantWitness(t, m)
 
 	m.run("sh", "-c", "echo 'log-level: debug' >> /etc/ripstop/ripstopd.yaml; systemctl reload ripstopd")
 	m.settled()
