@@ -584,3 +584,31 @@ func TestToken_LetsInUntilItIsRevoked(t *testing.T) {
 	a.await("the token is void", func() bool { return bearer(api.Token("ci", "secret")) == 401 })
 	t.Logf("void %v after it was revoked", time.Since(began).Round(time.Millisecond))
 }
+
+// TestToken_ExpiredLocksNobodyOut: a program that goes on with a token that has
+// expired does not keep others behind its address from logging in.
+func TestToken_ExpiredLocksNobodyOut(t *testing.T) {
+	a := startAccess(t)
+	c := &api.Credential{TypeMeta: api.TypeMeta{Kind: api.KindCredential, APIVersion: api.VersionOurs}}
+	c.Name, c.Spec.User = "old", "ci"
+	c.Spec.Expires, c.Spec.TokenHash = api.Time{Time: time.Now().Add(2 * time.Second)}, api.HashToken("secret")
+	a.wantAs(201, root, "POST", creds, encode(t, c))
+	bearer := func(token string) int {
+		return a.as(Identity{Via: "tcp"}, "GET", tiers, "", "Authorization", "Bearer "+token).code
+	}
+	a.srv.limiter.limits.Logins = 1e6 // it may take a moment until the token is known
+	a.await("the token is known", func() bool { return bearer(api.Token("old", "secret")) == 403 })
+	a.srv.limiter.limits.Logins, a.srv.limiter.failures = 5, map[string]*strikes{}
+	a.await("the token has expired", func() bool { return bearer(api.Token("old", "secret")) == 401 })
+	for range 20 {
+		if got := bearer(api.Token("old", "secret")); got != 401 {
+			t.Fatalf("a token that has expired: got %d, want 401", got)
+		}
+	}
+	for range 6 {
+		bearer(api.Token("old", "guess"))
+	}
+	if got := bearer(api.Token("old", "secret")); got != 429 {
+		t.Errorf("after six guesses: got %d, want 429", got)
+	}
+}

@@ -41,7 +41,7 @@ type Limits struct {
 	// how many an admin on the Unix socket may have (4,096).
 	Watches, AdminWatches int
 	// Logins is how many times a minute an address may show a credential that
-	// is not accepted (5). After that nothing is accepted from it for 12 s,
+	// is not accepted and may be a guess (5). After that nothing is accepted from it for 12 s,
 	// and for twice as long each time it happens again, up to 15 minutes.
 	Logins int
 	// Connections is how many TCP connections there may be (512), and
@@ -216,11 +216,10 @@ func (l *limiter) account(id Identity, origin string, now time.Time) *account {
 // longest is how long an address waits at most after failed logins.
 const longest = 15 * time.Minute
 
-// refused notes that a credential that was shown is not accepted.
+// refused notes that a request showed a credential that anybody could have
+// made up. A token that has expired does not count: a program that goes on with
+// it would lock out everybody behind its address.
 func (l *limiter) refused(r *request) {
-	if !shownCredential(r.Request) {
-		return
-	}
 	origin := originOf(r.RemoteAddr)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,6 +20,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/web/apiserver/authn"
 	"github.com/ripstop/ripstop/web/apiserver/authz"
 )
 
@@ -40,8 +41,9 @@ type request struct {
 	desc  *kindInfo
 	watch bool
 	// dry: it is only to be tried. recorded: the audit log has its end.
-	// unwritten: the audit log could not take its intent.
-	dry, recorded, unwritten bool
+	// unwritten: the audit log could not take its intent; guess: it shows a
+	// credential that anybody could have made up.
+	dry, recorded, unwritten, guess bool
 	// warnings are what the client is to be told besides the answer.
 	warnings []string
 }
@@ -127,6 +129,7 @@ func (s *Server) authenticate(r *request) error {
 	r.id = id
 	r.Request = r.Request.WithContext(context.WithValue(r.Request.Context(), identityKey{}, id))
 	if err != nil {
+		r.guess = authn.IsGuess(err)
 		s.log.Warn("Credentials not accepted", "request_id", requestIDOf(r.Context()), "from", r.RemoteAddr, "path", r.URL.Path, "err", err)
 		return unauthorized(err)
 	}

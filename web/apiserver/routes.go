@@ -140,7 +140,9 @@ func (s *Server) enter(rt route) http.Handler {
 			resp = rt.handle(s, r)
 		}
 		if resp.code == http.StatusUnauthorized {
-			s.limiter.refused(r)
+			if r.guess {
+				s.limiter.refused(r)
+			}
 			w.Header().Set("WWW-Authenticate", "Bearer")
 		}
 		s.record(r, rt, resp)

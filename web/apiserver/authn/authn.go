@@ -33,6 +33,19 @@ import (
 // and does not tell what would have been right.
 var ErrRefused = errors.New("not accepted")
 
+// genuine is why something is refused that can only come from who was given
+// it: it has expired or was revoked, or is for something else.
+type genuine struct{ error }
+
+func (g genuine) Unwrap() error { return g.error }
+
+// IsGuess reports whether a refusal is one of what anybody could have made up,
+// and not of a credential that has expired or was revoked.
+func IsGuess(err error) bool {
+	var g genuine
+	return errors.Is(err, ErrRefused) && !errors.As(err, &g)
+}
+
 // ErrNotYet is the answer to a certificate or token as long as the store has
 // not told which are good.
 var ErrNotYet = errors.New("the datastore has not told yet which credentials are good")

@@ -64,10 +64,10 @@ func (b *credentialBook) token(token string, now time.Time) (Identity, error) {
 func (b *credentialBook) certificate(cert *x509.Certificate, now time.Time) (Identity, error) {
 	c, known := b.page.Load().certificates[sha256.Sum256(cert.Raw)]
 	if !known {
-		return Identity{}, fmt.Errorf("client certificate: unknown or revoked: %w", ErrRefused)
+		return Identity{}, genuine{fmt.Errorf("client certificate: unknown or revoked: %w", ErrRefused)}
 	}
 	if !now.Before(cert.NotAfter) {
-		return Identity{}, fmt.Errorf("client certificate: expired at %s: %w", cert.NotAfter.UTC().Format(time.RFC3339), ErrRefused)
+		return Identity{}, genuine{fmt.Errorf("client certificate: expired at %s: %w", cert.NotAfter.UTC().Format(time.RFC3339), ErrRefused)}
 	}
 	return identity(c, MethodCertificate, now)
 }
@@ -75,7 +75,7 @@ func (b *credentialBook) certificate(cert *x509.Certificate, now time.Time) (Ide
 // identity is who a credential is for, unless it has expired.
 func identity(c *api.Credential, m Method, now time.Time) (Identity, error) {
 	if !now.Before(c.Spec.Expires.Time) {
-		return Identity{}, fmt.Errorf("%s: expired at %s: %w", m, c.Spec.Expires.UTC().Format(time.RFC3339), ErrRefused)
+		return Identity{}, genuine{fmt.Errorf("%s: expired at %s: %w", m, c.Spec.Expires.UTC().Format(time.RFC3339), ErrRefused)}
 	}
 	id := Identity{User: c.Spec.User, Method: m, Credential: c.Name, Until: c.Spec.Expires.Time}
 	id.Groups = append([]string{GroupAuthenticated}, c.Spec.Groups...)

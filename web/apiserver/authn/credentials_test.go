@@ -94,6 +94,9 @@ func TestIdentify_WhatIsShownCountsOrIsRefused(t *testing.T) {
 		if id.Via != "unix" {
 			t.Errorf("%s: via %q", tt.name, id.Via)
 		}
+		if guess := tt.want == "" && tt.name != "a certificate that was revoked"; IsGuess(err) != guess {
+			t.Errorf("%s: is a guess: %v, want %v", tt.name, !guess, guess)
+		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: the error tells what was shown: %v", tt.name, err)
 		}
@@ -113,7 +116,7 @@ func TestIdentify_WhatIsShownCountsOrIsRefused(t *testing.T) {
 	}
 	c.move(time.Hour)
 	for name, r := range map[string]*http.Request{"token": shown(good, nil), "certificate": shown("", cert)} {
-		if id, err := a.Identify(r, peer); err == nil || !strings.Contains(err.Error(), "expired") {
+		if id, err := a.Identify(r, peer); err == nil || !strings.Contains(err.Error(), "expired") || IsGuess(err) {
 			t.Errorf("expired %s: %+v, %v", name, id, err)
 		}
 	}

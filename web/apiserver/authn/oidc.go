@@ -96,7 +96,7 @@ func (o *OIDC) identify(ctx context.Context, raw string) (Identity, error) {
 	}
 	expected := jwt.Expected{Issuer: o.cfg.Issuer, AnyAudience: jwt.Audience{o.cfg.Audience}, Time: o.cfg.Now()}
 	if err := claims.ValidateWithLeeway(expected, leeway); err != nil {
-		return Identity{}, err
+		return Identity{}, genuine{err} // the issuer has signed it
 	}
 	user, _ := all[o.cfg.Username].(string)
 	if user == "" {

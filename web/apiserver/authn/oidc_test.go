@@ -185,6 +185,9 @@ func TestOIDC_AcceptsWhatTheIssuerSignedForUs(t *testing.T) {
 		if id.User != tt.want || (err == nil) != (tt.want != "") || err != nil && !errors.Is(err, ErrRefused) {
 			t.Errorf("%s: got %q, %v; want %q", tt.name, id.User, err, tt.want)
 		}
+		if (tt.name == "expired" || tt.name == "signed by somebody else") && IsGuess(err) != (tt.name != "expired") {
+			t.Errorf("%s: is a guess: %v", tt.name, IsGuess(err))
+		}
 	}
 	id, err := o.Identify(t.Context(), signed)
 	if err != nil || !slices.Equal(id.Groups, []string{GroupAuthenticated, "oidc:dev", "oidc:ops"}) || id.Method != MethodOIDC ||
