@@ -63,7 +63,7 @@ var calcFaults = []mutation{
 		s.noteItem(ev)`, now: `	case api.KindHostEndpoint, api.KindNetworkSet:
 		s.noteItem(ev)
 	case api.KindGlobalNetworkSet:
-		if s.items[ev.Key] == nil {
+		if _, known := s.items.Get(ev.Key); !known {
 			s.noteItem(ev)
 		}`, damage: "a network set stays as it was first"},
 	{file: "daemon/internal/calc/sets.go", old: `			if present {
