@@ -152,6 +152,19 @@ func startAgent(ts *testscript.TestScript, _ bool, args []string) {
 		_ = json.NewEncoder(w).Encode(map[string]string{"held": held})
 		held = ""
 	})
+	paused := false
+	mux.HandleFunc("POST /pause", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("for") == "3h" {
+			http.Error(w, "pause: nothing was paused, for it cannot be recorded: disk full", http.StatusConflict)
+			return
+		}
+		paused = true
+		fmt.Fprint(w, `{"since": "2090-01-01T00:00:00Z", "until": "2090-01-01T00:30:00Z", "by": "root"}`)
+	})
+	mux.HandleFunc("POST /resume", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]bool{"paused": paused})
+		paused = false
+	})
 	srv := &http.Server{Handler: mux}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(l) }()

@@ -73,6 +73,10 @@ func (s *screen) head(h *api.HostStatus) {
 	s.line("Host", "%s (%s), ripstop %s", h.Name, role, orNone(st.Version, "of unknown version"))
 	s.line("Started", "%s", s.since(st.StartedAt))
 	s.line("Reported", "%s", s.since(st.ReportedAt))
+	if p := st.Paused; p != nil {
+		s.line("PAUSED", "NOTHING IS FILTERED until %s: %s has paused policy %s", p.Until.Format(time.RFC3339), p.By, s.since(p.Since))
+		s.line("", "to end it now: ripstop resume")
+	}
 }
 
 func (s *screen) datastore(st *api.HostStatusStatus) {

@@ -24,6 +24,8 @@ type HostStatusStatus struct {
 	Datastore DatastoreStatus `json:"datastore"`
 	// Dataplane says what the kernel holds.
 	Dataplane DataplaneStatus `json:"dataplane"`
+	// Paused tells that policy is out of force, and until when.
+	Paused *Pause `json:"paused,omitempty"`
 	// Flows says what is known of the connections that the kernel tracks.
 	Flows FlowsStatus `json:"flows,omitzero"`
 	// Endpoints are the endpoints of the host with what judges them.
@@ -93,6 +95,15 @@ type DataplaneStatus struct {
 	LastVerified Time `json:"lastVerified,omitzero"`
 	// Error is why the kernel is not as wanted; empty: it is.
 	Error string `json:"error,omitempty"`
+}
+
+// Pause is a time in which a host's policy is out of force.
+type Pause struct {
+	// Since and Until are its bounds.
+	Since Time `json:"since"`
+	Until Time `json:"until"`
+	// By says who asked for it.
+	By string `json:"by"`
 }
 
 // FlowsStatus says what is known of the connections that the kernel tracks.

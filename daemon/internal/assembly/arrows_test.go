@@ -50,6 +50,7 @@ var floors = map[string]int{
 	"daemon/internal/store/mem":           3,
 	"daemon/internal/snapshot":            3,
 	"daemon/internal/auditlog":            3,
+	"daemon/internal/pause":               3,
 	"daemon/internal/doctor/survey":       3,
 	"daemon/internal/dataplane/nftables":  3,
 	"daemon/internal/dataplane/iptables":  3,

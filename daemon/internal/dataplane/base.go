@@ -23,7 +23,8 @@ const (
 // planBases plans the base chains. Each asks the endpoint of the packet's
 // interface, then the wildcard endpoint, and accepts what is nobody's. The
 // explicit drop at the end is never reached; it stands there so that nothing
-// depends on the chain's policy.
+// depends on the chain's policy. While the operator has paused policy they ask
+// nobody, and leave everything to others.
 func (p *Planner) planBases() {
 	in := func(m string) ruleset.Rule {
 		return ruleset.Rule{Action: ruleset.Action{Verb: ruleset.DispatchIn, Target: m}}
@@ -123,6 +124,9 @@ func (p *Planner) untrackedOut() []ruleset.Rule {
 
 func (p *Planner) wantBase(name string, c ruleset.Chain, parts ...[]ruleset.Rule) {
 	for _, part := range parts {
+		if p.paused {
+			break // what is behind them stays: to resume is one small change
+		}
 		c.Rules = append(c.Rules, part...)
 	}
 	c.Rules = append(c.Rules, yield(ruleset.Match{}), ruleset.Rule{Action: ruleset.Action{Verb: ruleset.Drop}})

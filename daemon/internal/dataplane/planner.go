@@ -75,6 +75,7 @@ type Planner struct {
 	beside   map[string]string                   // the same of those that are taken
 	exempt   map[string]bool                     // other interfaces no wildcard governs
 	wildcard string                              // the wildcard endpoint, if any
+	paused   bool                                // the base chains ask nobody
 	entries  map[string]map[string]ruleset.Entry // dispatch map → its entries
 	governed map[string][]string                 // endpoint → its interfaces
 	chainsOf map[string][]string                 // chain of an endpoint → with those of its tiers
@@ -155,6 +156,9 @@ func (p *Planner) Note(c intent.Change) {
 		p.dirtyDispatch = true
 	case intent.KindInterface:
 		note(p.interfaces, c.Key.Name, c.Value)
+		p.dirtyDispatch = true
+	case intent.KindPause:
+		p.paused = c.Value != nil
 		p.dirtyDispatch = true
 	default:
 		panic(fmt.Sprintf("dataplane: intent of kind %d", c.Key.Kind))

@@ -281,20 +281,22 @@ func (s *streams) last(d time.Duration) {
 // in, over both IP versions; a difference between the two fails the test.
 func passes(t testing.TB, inj *netnstest.Injector, iface string, port uint16) bool {
 	t.Helper()
+	four, six := passesEach(inj, iface, port)
+	if four != six {
+		t.Errorf("TCP port %d on %s: IPv4 passes: %v, IPv6 passes: %v", port, iface, four, six)
+	}
+	return four
+}
+
+// passesEach is passes for each family. Iptables takes a change of both in two
+// steps.
+func passesEach(inj *netnstest.Injector, iface string, port uint16) (four, six bool) {
 	inj.FlushConntrack()
 	n := map[string]string{"rstun0": "1", "rstun1": "2"}[iface]
-	got := map[bool]bool{}
-	for _, v6 := range []bool{false, true} {
-		p := netnstest.Packet{Src: addr("10." + n + ".0.9"), Dst: addr("10." + n + ".0.1"), Protocol: netnstest.TCP, SrcPort: 40000, DstPort: port}
-		if v6 {
-			p.Src, p.Dst = addr("fd0"+n+"::9"), addr("fd0"+n+"::1")
-		}
-		got[v6] = inj.In(iface, p)
-	}
-	if got[false] != got[true] {
-		t.Errorf("TCP port %d on %s: IPv4 passes: %v, IPv6 passes: %v", port, iface, got[false], got[true])
-	}
-	return got[false]
+	p := netnstest.Packet{Src: addr("10." + n + ".0.9"), Dst: addr("10." + n + ".0.1"), Protocol: netnstest.TCP, SrcPort: 40000, DstPort: port}
+	four = inj.In(iface, p)
+	p.Src, p.Dst = addr("fd0"+n+"::9"), addr("fd0"+n+"::1")
+	return four, inj.In(iface, p)
 }
 
 // wantPass checks which of TCP ports pass on rstun0.

@@ -2,9 +2,10 @@
 
 // Package intent is what calc says and planners hear: plain keyed facts about
 // one host. It is a closed list: Policy, Profile, Set, Member, HostEndpoint,
-// WorkloadEndpoint, Settings, Interface. Values are not changed after they are handed on.
+// WorkloadEndpoint, Settings, Interface, Pause. Values are not changed after they are handed on.
 //
-// Who says what: calc says all but Interface, which the link monitor says.
+// Who says what: calc says all but Interface, which the link monitor says, and
+// Pause, which the operator says.
 // Planners must not depend on the order in which facts of one batch arrive,
 // but calc promises that, at the end of every batch, whatever is named by a
 // value (a set by a rule, a policy by an endpoint) has been said.
@@ -29,6 +30,7 @@ const (
 	KindHostEndpoint
 	KindInterface
 	KindWorkloadEndpoint
+	KindPause
 )
 
 // Key names one fact.
@@ -118,6 +120,10 @@ type Settings struct {
 	// Return); the latter is about preDNAT policies.
 	YieldFilter, YieldMangle bool
 }
+
+// Pause says that policy is out of force: nothing is filtered, and everything
+// else stays as it is.
+type Pause struct{}
 
 // ToHost is what becomes of traffic from a workload to its host.
 type ToHost uint8
@@ -298,3 +304,4 @@ func (*Profile) isIntent()          {}
 func (*HostEndpoint) isIntent()     {}
 func (*WorkloadEndpoint) isIntent() {}
 func (*Interface) isIntent()        {}
+func (*Pause) isIntent()            {}

@@ -80,6 +80,7 @@ type Board struct {
 	drifts    int64
 	repaired  int64
 	snapshot  string               // what is wrong with it
+	paused    *api.Pause           // policy is out of force
 	parts     map[string]partState // by loop and part
 	counts    Counts
 	resyncs   int64
@@ -200,6 +201,9 @@ func (b *Board) SetFaults(reporter string, faults []api.Fault) {
 	})
 }
 
+// SetPaused tells that policy is out of force; nil: it is in force.
+func (b *Board) SetPaused(p *api.Pause) { b.change(func() { b.paused = p }) }
+
 // SetSnapshotFault notes what is wrong with the snapshot on disk; empty:
 // nothing. It is a snapshot.Config.Fault.
 func (b *Board) SetSnapshotFault(text string) { b.change(func() { b.snapshot = text }) }
@@ -272,7 +276,7 @@ func (b *Board) Status() api.HostStatus {
 	s.Role, s.Version = b.cfg.Role, api.Version
 	s.StartedAt, s.ReportedAt = stamp(b.started), stamp(now)
 	s.Datastore = b.datastoreLocked()
-	s.Dataplane, s.Flows = b.dataplane, b.flows
+	s.Dataplane, s.Paused, s.Flows = b.dataplane, b.paused, b.flows
 	s.Endpoints = slices.Clone(b.endpoints)
 	s.FailsafesInbound, s.FailsafesOutbound = slices.Clone(b.safeIn), slices.Clone(b.safeOut)
 	s.NoEffect = slices.Clone(b.noEffect)

@@ -83,6 +83,8 @@ func (b *Board) conditionsLocked(now time.Time) []api.Condition {
 // is not ready is not ready either.
 func (b *Board) readyLocked(now time.Time) finding {
 	switch failing := b.failingLocked(); {
+	case b.paused != nil:
+		return bad("Paused", "nothing is filtered until %s: %s has paused policy", b.paused.Until.Format(time.RFC3339), b.paused.By)
 	case !b.inSync && b.sync.Held != nil:
 		return bad("Held", "nothing is enforced anew: %s", b.sync.Held)
 	case !b.inSync:

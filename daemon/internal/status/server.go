@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +40,10 @@ type Actions struct {
 	// /exposure. nil: they are not.
 	Doctor   func(context.Context) (*api.DoctorReport, error)
 	Exposure func(context.Context) (*api.ExposureReport, error)
+	// Pause puts policy out of force for a while, Resume in force again; by
+	// says who asked. nil: they cannot be asked for.
+	Pause  func(d time.Duration, by string) (api.Pause, error)
+	Resume func(by string) (bool, error)
 	// Counts reads the counters of rules; shown as JSON at /counts. nil: they
 	// are not.
 	Counts func(context.Context) (*api.RuleCounts, error)
@@ -49,9 +55,16 @@ type Accepted struct {
 	Held string `json:"held"`
 }
 
+// Resumed is the answer to POST /resume, as JSON.
+type Resumed struct {
+	// Paused tells whether policy was out of force.
+	Paused bool `json:"paused"`
+}
+
 // Handler serves GET /status (api.HostStatus as JSON), /config, /doctor,
-// /exposure, /counts, /livez, /readyz and /metrics, and POST /accept-held and /resync. It does not ask who
-// is there: see Listen.
+// /exposure, /counts, /livez, /readyz and /metrics, and POST /accept-held,
+// /resync, /pause?for=30m (the answer is an api.Pause as JSON) and /resume
+// (Resumed). It does not ask who is there: see Listen.
 func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	mux := http.NewServeMux()
 	public(mux, b, g)
@@ -77,6 +90,31 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 			}
 			b.cfg.Log.Warn("status: an operator has accepted the held picture", "why", held)
 			writeJSON(w, Accepted{Held: held})
+		})
+	}
+	if a.Pause != nil {
+		mux.HandleFunc("POST /pause", func(w http.ResponseWriter, r *http.Request) {
+			d, err := time.ParseDuration(r.URL.Query().Get("for"))
+			if err != nil {
+				http.Error(w, "pause: for: "+err.Error(), http.StatusBadRequest)
+				return
+			}
+			p, err := a.Pause(d, whoAsks(r))
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusConflict)
+				return
+			}
+			writeJSON(w, p)
+		})
+	}
+	if a.Resume != nil {
+		mux.HandleFunc("POST /resume", func(w http.ResponseWriter, r *http.Request) {
+			was, err := a.Resume(whoAsks(r))
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			writeJSON(w, Resumed{Paused: was})
 		})
 	}
 	if a.Resync != nil {
@@ -214,10 +252,39 @@ func (l *peerListener) Accept() (net.Conn, error) {
 		}
 		peer, err := host.PeerOf(c)
 		if err == nil && allowed(peer, uint32(os.Geteuid()), l.gid) {
-			return c, nil
+			return &peerConn{c, peer}, nil
 		}
 		c.Close()
 	}
+}
+
+// peerConn is a connection of somebody known.
+type peerConn struct {
+	*net.UnixConn
+	peer host.Peer
+}
+
+type peerKey struct{}
+
+// withPeer lets handlers know who is at the other end.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if p, ok := c.(*peerConn); ok {
+		return context.WithValue(ctx, peerKey{}, p.peer)
+	}
+	return ctx
+}
+
+// whoAsks names the user at the other end of a request's connection.
+func whoAsks(r *http.Request) string {
+	p, ok := r.Context().Value(peerKey{}).(host.Peer)
+	if !ok {
+		return "somebody"
+	}
+	id := strconv.FormatUint(uint64(p.UID), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "uid " + id
 }
 
 func allowed(peer host.Peer, own uint32, gid int) bool {
@@ -227,7 +294,7 @@ func allowed(peer host.Peer, own uint32, gid int) bool {
 // Serve serves h at l until ctx ends, gives requests two seconds to end, and
 // returns nil; or an error if l breaks.
 func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
+	s := &http.Server{Handler: h, ConnContext: withPeer, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
 	select {

@@ -118,6 +118,16 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		return err
 	}
 	defer l.close()
+	done, err := openRecord(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer done.Close()
+	pauses, err := openPause(cfg, log, done)
+	if err != nil {
+		return err
+	}
+	l.notePause(pauses.Now()) // before anything is planned
 	thinking := &pulse{}
 	maps.Copy(live, liveness(l.loop, thinking))
 	reporter := status.NewReporter(board, store, log.With("part", "reporter"))
@@ -127,6 +137,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
 		Doctor: examiner.doctor, Exposure: examiner.exposure,
+		Pause: pauses.Begin, Resume: pauses.End,
 		Counts: func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
 
 	found, err := look(cfg, endpoints)
@@ -155,6 +166,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	group.Go(func() error { return writer.Run(ctx) })
 	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking, thrift) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
+	group.Go(func() error { return pauses.Run(ctx, l.notePause) })
 	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
 	group.Go(func() error { return l.network.watch.Run(ctx, l.noteNetwork) })
 	group.Go(func() error { return l.loop.Run(ctx) })

@@ -135,6 +135,17 @@ func (l *lane) noteLinks(all map[string]intent.Interface) {
 	l.showEndpoints()
 }
 
+// notePause takes the operator's word that policy is out of force (nil: it is
+// in force).
+func (l *lane) notePause(p *api.Pause) {
+	l.board.SetPaused(p)
+	c := intent.Change{Key: intent.Key{Kind: intent.KindPause}}
+	if p != nil {
+		c.Value = &intent.Pause{}
+	}
+	l.inbox.Merge([]intent.Change{c})
+}
+
 // noteForeign takes a notice that somebody has changed the kernel's rules.
 func (l *lane) noteForeign(e monitor.Event) {
 	l.filter.Foreign(e.Generation, e.Touched, e.By)

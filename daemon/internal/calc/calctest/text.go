@@ -73,6 +73,8 @@ func keyText(k intent.Key) string {
 		return "workload " + k.Name
 	case intent.KindInterface:
 		return "interface " + k.Name
+	case intent.KindPause:
+		return "pause"
 	}
 	return fmt.Sprintf("%+v", k)
 }
