@@ -143,7 +143,7 @@ func startAgent(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, status) })
-	for _, name := range []string{"doctor", "exposure", "counts"} {
+	for _, name := range []string{"doctor", "exposure", "counts", "denials"} {
 		if data, err := os.ReadFile(ts.MkAbs(name + ".json")); err == nil {
 			mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) })
 		}

@@ -60,6 +60,22 @@ func (c *RuleCounts) ByObject() map[string][]RuleCount {
 	return all
 }
 
+// KeyOfCounts is the key of what counts call by an ObjectName.
+func KeyOfCounts(name string) (Key, bool) {
+	words := strings.Split(name, "/")
+	for kind, short := range shortKinds {
+		d, _ := DescriptorOf(kind)
+		switch {
+		case words[0] != short:
+		case d.Namespaced && len(words) == 3:
+			return Key{Kind: kind, Namespace: words[1], Name: words[2]}, true
+		case !d.Namespaced && len(words) == 2:
+			return Key{Kind: kind, Name: words[1]}, true
+		}
+	}
+	return Key{}, false
+}
+
 // ObjectName is what counts call a policy or profile: "gnp/web",
 // "np/prod/db", "pro/NAME".
 func ObjectName(k Key) string {

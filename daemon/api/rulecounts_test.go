@@ -26,5 +26,16 @@ func TestRuleCounts_OfAnObjectAreItsOwnInOrder(t *testing.T) {
 		if diff := cmp.Diff(tc.want, c.ByObject()[ObjectName(tc.key)]); diff != "" {
 			t.Errorf("ByObject of %s (-want +got):\n%s", tc.key, diff)
 		}
+		if key, ok := KeyOfCounts(ObjectName(tc.key)); tc.want != nil && (!ok || key != tc.key) {
+			t.Errorf("KeyOfCounts of %s: got %s, %v", tc.key, key, ok)
+		}
+	}
+}
+
+func TestKeyOfCounts_RefusesWhatIsNoObject(t *testing.T) {
+	for _, name := range []string{"", "gnp", "gnp/a/b", "np/a", "np/a/b/c", "tier/default", "x/y"} {
+		if k, ok := KeyOfCounts(name); ok {
+			t.Errorf("%q is taken for %s", name, k)
+		}
 	}
 }

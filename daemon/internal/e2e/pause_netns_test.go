@@ -48,6 +48,9 @@ func TestNetnsPause_FiltersNothingUntilItEnds(t *testing.T) {
 			file := filepath.Join(g.agent.dir, "state/agent/pause.json")
 
 			wantPass(t, g.inj, "before", policy)
+			if out := g.agentCLI(t, "why-down"); !strings.Contains(out, " tier default default ") {
+				t.Errorf("why-down does not tell of the packet to port 7001:\n%s", out)
+			}
 			if out := g.agentCLI(t, "pause", "30m"); !strings.Contains(out, "NOT filtered until") {
 				t.Errorf("pause printed %q", out)
 			}

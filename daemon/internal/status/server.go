@@ -40,6 +40,9 @@ type Actions struct {
 	// /exposure. nil: they are not.
 	Doctor   func(context.Context) (*api.DoctorReport, error)
 	Exposure func(context.Context) (*api.ExposureReport, error)
+	// Denials tells what was denied in the time before now; shown as JSON at
+	// /denials?since=15m. nil: it is not.
+	Denials func(ctx context.Context, before time.Duration) (*api.Denials, error)
 	// Pause puts policy out of force for a while, Resume in force again; by
 	// says who asked. nil: they cannot be asked for.
 	Pause  func(d time.Duration, by string) (api.Pause, error)
@@ -62,7 +65,7 @@ type Resumed struct {
 }
 
 // Handler serves GET /status (api.HostStatus as JSON), /config, /doctor,
-// /exposure, /counts, /livez, /readyz and /metrics, and POST /accept-held,
+// /exposure, /counts, /denials?since=15m, /livez, /readyz and /metrics, and POST /accept-held,
 // /resync, /pause?for=30m (the answer is an api.Pause as JSON) and /resume
 // (Resumed). It does not ask who is there: see Listen.
 func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
@@ -80,6 +83,16 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	}
 	if a.Counts != nil {
 		mux.HandleFunc("GET /counts", report(a.Counts))
+	}
+	if a.Denials != nil {
+		mux.HandleFunc("GET /denials", func(w http.ResponseWriter, r *http.Request) {
+			before, err := time.ParseDuration(r.URL.Query().Get("since"))
+			if err != nil || before <= 0 {
+				http.Error(w, "denials: since: want how long ago, such as 15m", http.StatusBadRequest)
+				return
+			}
+			report(func(ctx context.Context) (*api.Denials, error) { return a.Denials(ctx, before) })(w, r)
+		})
 	}
 	if a.AcceptHeld != nil {
 		mux.HandleFunc("POST /accept-held", func(w http.ResponseWriter, _ *http.Request) {

@@ -134,9 +134,13 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(status.NewCollector(board), status.NewRuleCounts(l.filter.counts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	denials := status.NewDenials(l.filter.counts, l.denying.denies)
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
 		Doctor: examiner.doctor, Exposure: examiner.exposure,
+		Denials: func(ctx context.Context, before time.Duration) (*api.Denials, error) {
+			return denials.Since(ctx, cfg.Node, before)
+		},
 		Pause: pauses.Begin, Resume: pauses.End,
 		Counts: func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
 
@@ -166,6 +170,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	group.Go(func() error { return writer.Run(ctx) })
 	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking, thrift) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
+	group.Go(func() error { return denials.Run(ctx) })
 	group.Go(func() error { return pauses.Run(ctx, l.notePause) })
 	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
 	group.Go(func() error { return l.network.watch.Run(ctx, l.noteNetwork) })

@@ -12,18 +12,18 @@ import (
 )
 
 // both tells two parts of the same plan.
-type both struct{ filter, flows dataplane.Out }
+type both struct{ first, second dataplane.Out }
 
 // Want and Unwant make both a dataplane.Out.
 func (b both) Want(id ruleset.ID, o ruleset.Object) {
-	b.filter.Want(id, o)
-	b.flows.Want(id, o)
+	b.first.Want(id, o)
+	b.second.Want(id, o)
 }
 
 // Unwant says to both that an object shall not be.
 func (b both) Unwant(id ruleset.ID) {
-	b.filter.Unwant(id)
-	b.flows.Unwant(id)
+	b.first.Unwant(id)
+	b.second.Unwant(id)
 }
 
 // reportFlows tells the board of the flows that were cut, and raises the alarm

@@ -37,6 +37,7 @@ type lane struct {
 	filter  *backend           // the loop's goroutine only
 	network *network           // routes, neighbours and sysctls of workloads
 	flows   *conntrack.Part    // the loop's goroutine only
+	denying *denying
 	monitor *monitor.Monitor
 	links   *monitor.Links
 	// All of the loop's goroutine only: how far what was noted goes, whether
@@ -66,7 +67,7 @@ type lane struct {
 }
 
 func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, error) {
-	l := &lane{board: board, stage: &stage{}, settled: make(chan struct{}), failing: map[string]string{}, interfaces: map[string]*intent.Interface{}}
+	l := &lane{board: board, stage: &stage{}, denying: newDenying(), settled: make(chan struct{}), failing: map[string]string{}, interfaces: map[string]*intent.Interface{}}
 	var err error
 	if l.filter, err = openBackend(cfg.Dataplane, log, board.AddDrift); err != nil {
 		return nil, err
@@ -188,7 +189,7 @@ func (l *lane) plan(context.Context) error {
 		return nil // what is noted is planned when the rest has come
 	}
 	l.planner.Flush()
-	l.stage.release(both{l.filter, l.flows})
+	l.stage.release(both{both{l.filter, l.flows}, l.denying})
 	l.network.planner.Flush()
 	l.applied, l.unplanned = l.mark, false
 	governed := map[string][]string{}
