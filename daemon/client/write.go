@@ -120,6 +120,9 @@ func (c *Client) Remove(ctx context.Context, k api.Key, cond store.If, opt Optio
 	if err != nil {
 		return err
 	}
+	if err := alone(k, cond); err != nil {
+		return err
+	}
 	o := deleteOptions{Kind: "DeleteOptions", APIVersion: "v1"}
 	switch {
 	case cond.IsAbsent():
