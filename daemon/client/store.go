@@ -148,6 +148,9 @@ func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Ob
 	if err := alone(o.Key(), cond); err != nil {
 		return nil, err
 	}
+	if c.kept != nil { // nobody could tell which of its requests it would be
+		return nil, fmt.Errorf("%s: Put: %w where writes are collected", o.Key(), errors.ErrUnsupported)
+	}
 	o, err := bare(o)
 	if err != nil {
 		return nil, err
