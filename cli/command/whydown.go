@@ -30,9 +30,9 @@ func (a *app) whyDownCommand() *cobra.Command {
 		Short: "Show what this machine's policy has denied lately",
 		Long: `why-down asks the agent on this machine which rules have denied packets in the
 last 15 minutes (--since, at most 1h), how many, and when it was last, to within
-15 seconds. Rules of the policy that was changed last come first, with
-when that was and by which program, as far as the server answers; without it, the
-rule that denied last. It works without the datastore and without the network.
+15 seconds. Rules of the policy that was changed last come first, as far as the
+server answers; without it, the rule that denied last. It works without the
+datastore and without the network.
 
 What is counted are packets that policy judges: of a connection in general the
 first, and each time it is tried again. What was counted before the agent's

@@ -205,6 +205,28 @@ var credentialColumns = []Column{
 	wide("GROUPS", func(c *Credential) string { return strings.Join(c.Spec.Groups, ",") }),
 }
 
+var changeColumns = []Column{
+	columnName,
+	column("PHASE", func(c *Change) string { return string(c.Status.Phase) }),
+	column("USER", func(c *Change) string { return c.Spec.User }),
+	column("OBJECTS", func(c *Change) string { return strconv.Itoa(len(c.Spec.Objects)) }),
+	column("UNTIL", func(c *Change) string {
+		return c.Spec.At.Add(c.Spec.Timeout.Duration).UTC().Format("2006-01-02T15:04:05Z")
+	}),
+	wide("REASON", func(c *Change) string { return c.Status.Reason }),
+}
+
+var revisionColumns = []Column{
+	columnName,
+	column("WHEN", func(r *RevisionRecord) string { return r.Spec.At.UTC().Format("2006-01-02T15:04:05Z") }),
+	column("WHO", func(r *RevisionRecord) string { return r.Spec.User }),
+	column("OBJECTS", func(r *RevisionRecord) string { return strconv.Itoa(len(r.Spec.Objects)) }),
+	column("OUTCOME", func(r *RevisionRecord) string { return r.Spec.Outcome }),
+	wide("HOW", func(r *RevisionRecord) string { return r.Spec.How }),
+	wide("FROM", func(r *RevisionRecord) string { return r.Spec.From }),
+	wide("CHANGE", func(r *RevisionRecord) string { return r.Spec.Change }),
+}
+
 // wideOf makes a Column of wide tables from a function on any Object.
 func wideOf(name string, value func(Object) string) Column {
 	return Column{Name: name, Wide: true, Value: value}

@@ -136,6 +136,8 @@ var descriptors = []Descriptor{
 	ours(KindRole, func(t TypeMeta) Object { return &Role{TypeMeta: t} }, roleColumns),
 	ours(KindRoleBinding, func(t TypeMeta) Object { return &RoleBinding{TypeMeta: t} }, roleBindingColumns),
 	ours(KindCredential, func(t TypeMeta) Object { return &Credential{TypeMeta: t} }, credentialColumns, "cred"),
+	ours(KindChange, func(t TypeMeta) Object { return &Change{TypeMeta: t} }, changeColumns),
+	ours(KindRevision, func(t TypeMeta) Object { return &RevisionRecord{TypeMeta: t} }, revisionColumns, "rev"),
 }
 
 // Kinds are the descriptors of all kinds, always in the same order: a kind

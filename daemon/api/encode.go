@@ -135,6 +135,10 @@ func EncodeStored(o Object) ([]byte, error) {
 		out.Spec = o.Spec
 	case *Credential:
 		out.Spec, out.Status = o.Spec, o.Status
+	case *Change:
+		out.Spec, out.Status = o.Spec, o.Status
+	case *RevisionRecord:
+		out.Spec = o.Spec
 	}
 	out.Meta = m
 	b, err := json.Marshal(out)

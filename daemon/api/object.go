@@ -40,6 +40,8 @@ const (
 	KindRole                      Kind = "Role"
 	KindRoleBinding               Kind = "RoleBinding"
 	KindCredential                Kind = "Credential"
+	KindChange                    Kind = "Change"
+	KindRevision                  Kind = "Revision"
 )
 
 // Group versions, as in a document's "apiVersion" field.

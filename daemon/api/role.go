@@ -108,7 +108,7 @@ func HasTier(kind Kind) bool {
 // REST API, with rights of its own.
 func HasStatus(kind Kind) bool {
 	switch kind {
-	case KindTier, KindIPPool, KindNode, KindHostStatus, KindNamespace:
+	case KindTier, KindIPPool, KindNode, KindHostStatus, KindNamespace, KindChange:
 		return true
 	}
 	return false

@@ -58,6 +58,8 @@ type Client struct {
 	cfg  Config
 	base *url.URL
 	http *http.Client
+	// kept, if not nil, takes the writes, which are then not done: see Collect.
+	kept *[]api.ChangeWrite
 }
 
 var _ store.Store = (*Client)(nil)

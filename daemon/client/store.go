@@ -145,6 +145,12 @@ func (c *Client) Put(ctx context.Context, o api.Object, cond store.If) (api.Revi
 
 // Write is Put that returns the object as it is now stored.
 func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Object, error) {
+	if err := alone(o.Key(), cond); err != nil {
+		return nil, err
+	}
+	if c.kept != nil { // nobody could tell which of its requests it would be
+		return nil, fmt.Errorf("%s: Put: %w where writes are collected", o.Key(), errors.ErrUnsupported)
+	}
 	o, err := bare(o)
 	if err != nil {
 		return nil, err
@@ -174,6 +180,15 @@ func (c *Client) Write(ctx context.Context, o api.Object, cond store.If) (api.Ob
 			return written, err
 		}
 	}
+}
+
+// alone refuses a condition on another resource, which the REST API has no
+// words for.
+func alone(k api.Key, cond store.If) error {
+	if other, _ := cond.Other(); other != (api.Key{}) {
+		return fmt.Errorf("%s: a write while %s is at a revision: %w by the REST API", k, other, errors.ErrUnsupported)
+	}
+	return nil
 }
 
 // deleteOptions is the body of a DELETE.

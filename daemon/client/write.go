@@ -81,6 +81,9 @@ func (c *Client) Create(ctx context.Context, o api.Object, opt Options) (api.Obj
 	if err != nil {
 		return nil, err
 	}
+	if c.kept != nil {
+		return o, c.keep(api.ChangeWrite{Verb: "create", Kind: d.Kind, Namespace: o.Key().Namespace}, opt, o)
+	}
 	return c.write(ctx, http.MethodPost, path(d, o.Key().Namespace, ""), opt, o)
 }
 
@@ -98,6 +101,9 @@ func (c *Client) Replace(ctx context.Context, o api.Object, opt Options) (api.Ob
 	if err != nil {
 		return nil, err
 	}
+	if k := o.Key(); c.kept != nil {
+		return o, c.keep(api.ChangeWrite{Verb: "update", Kind: k.Kind, Namespace: k.Namespace, Name: k.Name}, opt, o)
+	}
 	return c.write(ctx, http.MethodPut, item, opt, o)
 }
 
@@ -106,6 +112,10 @@ func (c *Client) Patch(ctx context.Context, k api.Key, typ PatchType, body []byt
 	item, err := keyPath(k)
 	if err != nil {
 		return nil, err
+	}
+	if c.kept != nil {
+		w := api.ChangeWrite{Verb: "patch", Kind: k.Kind, Namespace: k.Namespace, Name: k.Name, MediaType: string(typ)}
+		return nil, c.keep(w, opt, json.RawMessage(body))
 	}
 	data, err := c.send(ctx, http.MethodPatch, item, opt.query(), json.RawMessage(body), string(typ))
 	if err != nil {
@@ -120,6 +130,9 @@ func (c *Client) Remove(ctx context.Context, k api.Key, cond store.If, opt Optio
 	if err != nil {
 		return err
 	}
+	if err := alone(k, cond); err != nil {
+		return err
+	}
 	o := deleteOptions{Kind: "DeleteOptions", APIVersion: "v1"}
 	switch {
 	case cond.IsAbsent():
@@ -129,6 +142,9 @@ func (c *Client) Remove(ctx context.Context, k api.Key, cond store.If, opt Optio
 		return fmt.Errorf("%s: %w", k, store.ErrConflict)
 	case cond.Revision() != 0:
 		o.Preconditions.ResourceVersion = strconv.FormatInt(int64(cond.Revision()), 10)
+	}
+	if c.kept != nil {
+		return c.keep(api.ChangeWrite{Verb: "delete", Kind: k.Kind, Namespace: k.Namespace, Name: k.Name}, opt, o)
 	}
 	_, err = c.do(ctx, http.MethodDelete, p, opt.query(), o)
 	return err

@@ -33,8 +33,10 @@ var (
 
 // If is the condition of a write.
 type If struct {
-	absent bool
-	at     api.Revision
+	absent  bool
+	at      api.Revision
+	other   api.Key
+	otherAt api.Revision
 }
 
 // Always writes whatever is there.
@@ -58,6 +60,21 @@ func (i If) IsAbsent() bool { return i.absent }
 // Revision is the revision of an At condition (negative if that matches
 // nothing), else zero.
 func (i If) Revision() api.Revision { return i.at }
+
+// While is the condition with one more: that another resource is at exactly
+// this revision in the same moment. It ties what several writers do to the one
+// resource by which they agree, so that none of them writes after it has gone
+// on. If it does not hold, the write fails with ErrConflict and the error
+// names that resource. A Store that cannot do it in one step refuses the write
+// with an error that is errors.ErrUnsupported.
+func (i If) While(other api.Key, at api.Revision) If {
+	i.other, i.otherAt = other, At(at).at
+	return i
+}
+
+// Other is the resource of While and the revision it has to be at; the zero
+// Key: there is no such condition.
+func (i If) Other() (api.Key, api.Revision) { return i.other, i.otherAt }
 
 // ListOptions narrows a List. The zero value lists everything of a kind.
 type ListOptions struct {

@@ -169,7 +169,7 @@ func (s *Server) checkGiving(ctx context.Context, r *request, old, o api.Object)
 	case *api.RoleBinding:
 		rules := authz.RulesOf(o.Spec.Role)
 		if !api.IsBuiltinRole(o.Spec.Role) {
-			stored, err := s.cfg.Store.Get(ctx, api.Key{Kind: api.KindRole, Name: o.Spec.Role})
+			stored, err := s.storeOf(r).Get(ctx, api.Key{Kind: api.KindRole, Name: o.Spec.Role})
 			role, readable := stored.(*api.Role)
 			if isNotFound(err) || err == nil && !readable {
 				return invalidObject(r, o, &api.FieldError{

@@ -15,7 +15,14 @@ type kindInfo struct {
 }
 
 // readOnly kinds are written by the programs, not through the API.
-func (k *kindInfo) readOnly() bool { return k.Kind == api.KindClusterInformation }
+// A Change is made and ended in a way of its own.
+func (k *kindInfo) readOnly() bool {
+	switch k.Kind {
+	case api.KindClusterInformation, api.KindChange, api.KindRevision:
+		return true
+	}
+	return false
+}
 
 // verbs are what discovery says can be done with the kind.
 func (k *kindInfo) verbs() []string {
@@ -36,7 +43,12 @@ func (k *kindInfo) statusApart() bool {
 }
 
 // statusVerbs are what discovery says can be done with the subresource.
-func (k *kindInfo) statusVerbs() []string { return []string{"get", "patch", "update"} }
+func (k *kindInfo) statusVerbs() []string {
+	if k.readOnly() {
+		return []string{"get"}
+	}
+	return []string{"get", "patch", "update"}
+}
 
 // resourceName is a kind as errors name it, as Kubernetes does: tiers.group.
 func resourceName(plural, group string) string {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -25,6 +26,8 @@ var policyKinds = []api.Kind{
 // mayWrite refuses what nobody may write through the API.
 func (s *Server) mayWrite(r *request, k api.Key, verb string) error {
 	switch {
+	case k.Kind == api.KindChange:
+		return byRequestOnly(verb)
 	case r.desc.readOnly():
 		return failure(http.StatusMethodNotAllowed, api.ReasonMethodNotAllowed,
 			"operation %s is not supported on %s: resource is readonly", verb, k.Kind)
@@ -47,12 +50,12 @@ func (s *Server) checkCreate(ctx context.Context, r *request, o api.Object) (unl
 		return s.holdTier(ctx, r, o, tier)
 	}
 	if p, is := o.(*api.IPPool); is {
-		s.pools.Lock()
+		unlock := r.hold(&s.pools)
 		if err := s.checkOverlap(ctx, r, p); err != nil {
-			s.pools.Unlock()
+			unlock()
 			return nil, err
 		}
-		return s.pools.Unlock, nil
+		return unlock, nil
 	}
 	return func() {}, nil
 }
@@ -60,12 +63,22 @@ func (s *Server) checkCreate(ctx context.Context, r *request, o api.Object) (unl
 // holdTier checks that a policy's tier is there, and keeps it there until
 // unlock is called.
 func (s *Server) holdTier(ctx context.Context, r *request, o api.Object, tier string) (unlock func(), err error) {
-	s.tiers.RLock()
-	if _, err := s.cfg.Store.Get(ctx, api.Key{Kind: api.KindTier, Name: tier}); err != nil {
-		s.tiers.RUnlock()
+	unlock = r.hold(s.tiers.RLocker())
+	if _, err := s.storeOf(r).Get(ctx, api.Key{Kind: api.KindTier, Name: tier}); err != nil {
+		unlock()
 		return nil, missingTier(r, o, tier, err)
 	}
-	return s.tiers.RUnlock, nil
+	return unlock, nil
+}
+
+// hold takes a lock that a write of one resource needs. One that belongs to
+// a change has it: see tryChange.
+func (r *request) hold(l sync.Locker) (unlock func()) {
+	if r.staged != nil {
+		return func() {}
+	}
+	l.Lock()
+	return l.Unlock
 }
 
 // tierOf is the tier of a policy; is reports whether o is a policy at all.
@@ -97,7 +110,7 @@ func (s *Server) checkOverlap(ctx context.Context, r *request, p *api.IPPool) er
 	if err != nil {
 		return invalidObject(r, p, &api.FieldError{Path: "spec.cidr", Value: fmt.Sprintf("%q", p.Spec.CIDR), Message: "not a prefix"})
 	}
-	objs, _, err := s.cfg.Store.List(ctx, api.KindIPPool, store.ListOptions{})
+	objs, _, err := s.storeOf(r).List(ctx, api.KindIPPool, store.ListOptions{})
 	if err != nil {
 		return err
 	}
@@ -163,8 +176,8 @@ func (s *Server) checkDelete(ctx context.Context, r *request) (unlock func(), er
 	default:
 		return func() {}, nil
 	}
-	s.tiers.Lock()
-	inside, err := s.policiesIn(ctx, r.attrs.Name)
+	unlock = r.hold(&s.tiers)
+	inside, err := s.policiesIn(ctx, r, r.attrs.Name)
 	if err == nil && len(inside) > 0 {
 		st := failure(http.StatusConflict, api.ReasonConflict,
 			"operation delete is not supported on %s: Cannot delete a non-empty tier (%d policies are in it, the first is %s)", r.attrs.Name, len(inside), inside[0])
@@ -174,10 +187,10 @@ func (s *Server) checkDelete(ctx context.Context, r *request) (unlock func(), er
 		err = st
 	}
 	if err != nil {
-		s.tiers.Unlock()
+		unlock()
 		return nil, err
 	}
-	return s.tiers.Unlock, nil
+	return unlock, nil
 }
 
 // checkNamespaceEmpty refuses to delete a namespace with something in it:
@@ -188,7 +201,7 @@ func (s *Server) checkNamespaceEmpty(ctx context.Context, r *request) error {
 		if !k.Namespaced {
 			continue
 		}
-		objs, _, err := s.cfg.Store.List(ctx, k.Kind, store.ListOptions{Namespace: r.attrs.Name, Limit: 1})
+		objs, _, err := s.storeOf(r).List(ctx, k.Kind, store.ListOptions{Namespace: r.attrs.Name, Limit: 1})
 		if err != nil {
 			return err
 		}
@@ -209,10 +222,10 @@ func causesOf(st *api.Status) []api.StatusCause {
 
 // policiesIn are the policies of a tier. A policy that cannot be read may be
 // in any tier, so it counts unless what could be read of it says otherwise.
-func (s *Server) policiesIn(ctx context.Context, tier string) ([]api.Key, error) {
+func (s *Server) policiesIn(ctx context.Context, r *request, tier string) ([]api.Key, error) {
 	var inside []api.Key
 	for _, kind := range policyKinds {
-		objs, _, err := s.cfg.Store.List(ctx, kind, store.ListOptions{})
+		objs, _, err := s.storeOf(r).List(ctx, kind, store.ListOptions{})
 		if err != nil {
 			return nil, err
 		}

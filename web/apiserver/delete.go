@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -126,7 +125,7 @@ func (s *Server) delete(r *request) response {
 }
 
 func (s *Server) deleteOnce(ctx context.Context, r *request, o deleteOptions, dry bool) (uid string, err error) {
-	old, err := s.cfg.Store.Get(ctx, r.key())
+	old, err := s.storeOf(r).Get(ctx, r.key())
 	if err != nil {
 		return "", err
 	}
@@ -149,16 +148,16 @@ func (s *Server) deleteOnce(ctx context.Context, r *request, o deleteOptions, dr
 	if dry {
 		return m.UID, nil
 	}
-	at, err := strconv.ParseInt(m.ResourceVersion, 10, 64)
+	at, err := revisionOf(old)
 	if err != nil {
 		return "", err
 	}
 	if err := s.intend(r, old, nil); err != nil {
 		return "", err
 	}
-	if err := s.cfg.Store.Delete(ctx, r.key(), store.At(api.Revision(at))); err != nil {
+	if err := s.storeOf(r).Delete(ctx, r.key(), store.At(at)); err != nil {
 		return "", err
 	}
-	s.wrote(r, r.key(), 0)
+	s.wrote(r, old, nil, 0)
 	return m.UID, nil
 }

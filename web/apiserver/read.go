@@ -27,7 +27,7 @@ func (s *Server) get(r *request) response {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTime)
 	defer cancel()
-	o, err := s.read(ctx, r.key(), v.stored)
+	o, err := s.read(ctx, s.cfg.Store, r.key(), v.stored)
 	if err != nil {
 		return s.failed(r, err)
 	}
@@ -41,8 +41,8 @@ func (s *Server) get(r *request) response {
 }
 
 // read gets one object, built-in ones included unless stored is set.
-func (s *Server) read(ctx context.Context, k api.Key, stored bool) (api.Object, error) {
-	o, err := s.cfg.Store.Get(ctx, k)
+func (s *Server) read(ctx context.Context, st store.Store, k api.Key, stored bool) (api.Object, error) {
+	o, err := st.Get(ctx, k)
 	if b := builtin(k); b != nil && !stored && isNotFound(err) {
 		return b, nil
 	}

@@ -60,7 +60,7 @@ var writes = map[string]bool{"create": true, "update": true, "patch": true, "del
 // intend records what is about to be written: before is nil for a new object,
 // after for one that goes. An error is a reason not to do it.
 func (s *Server) intend(r *request, before, after api.Object) error {
-	if s.recorder.to == nil {
+	if s.recorder.to == nil || r.staged != nil {
 		return nil
 	}
 	rec := r.line(audit.Intent)
@@ -85,7 +85,7 @@ func (s *Server) record(r *request, rt route, resp response) {
 		return
 	}
 	r.recorded = true
-	write := rt.access == asked && writes[rt.verb]
+	write := rt.access == asked && writes[rt.verb] || r.writes
 	var stage audit.Stage
 	switch {
 	case resp.code == http.StatusForbidden, resp.code == http.StatusUnauthorized && (write || shownCredential(r.Request)):

@@ -44,6 +44,13 @@ type request struct {
 	// unwritten: the audit log could not take its intent; guess: it shows a
 	// credential that anybody could have made up.
 	dry, recorded, unwritten, guess bool
+	// writes: it is a write though its route is not of a resource.
+	writes bool
+	// change names the change that the request is a part of.
+	change string
+	// staged is what lies over the Store for a request that is a part of a
+	// change.
+	staged *staged
 	// warnings are what the client is to be told besides the answer.
 	warnings []string
 }

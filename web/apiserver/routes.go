@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"github.com/gorilla/mux"
+
+	"github.com/ripstop/ripstop/daemon/api"
 )
 
 // access says who may take a route. The zero value is nobody: a route that
@@ -55,6 +57,10 @@ var routes = []route{
 	{"POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", known, "create", (*Server).reviewAccess},
 	{"POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", known, "create", (*Server).reviewRules},
 	{"POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", known, "create", (*Server).reviewSelf},
+
+	{"POST", api.ChangeRequestPath, known, "create", (*Server).requestChange},
+	{"POST", "/apis/" + api.VersionOurs + "/changes/{name}/confirm", known, "update", (*Server).confirmChange},
+	{"POST", "/apis/" + api.VersionOurs + "/changes/{name}/rollback", known, "update", (*Server).refuseChange},
 
 	{"GET", "/api/{version}/{plural}", asked, "list", (*Server).listOrWatch},
 	{"POST", "/api/{version}/{plural}", asked, "create", (*Server).create},

@@ -83,8 +83,9 @@ type Server struct {
 	feeds    *feeds
 	limiter  *limiter
 	census   *census
-	counting sync.Once // starts the census
+	counting sync.Once // starts the census and the history
 	recorder *recorder
+	history  *history
 
 	// tiers keeps a tier from being deleted while a policy is put into it;
 	// pools keeps two overlapping pools from being created side by side.
@@ -138,6 +139,7 @@ func New(cfg Config) *Server {
 		draining: make(chan struct{}),
 		limiter:  newLimiter(cfg.Limits, cfg.Now),
 		recorder: newRecorder(cfg.Audit),
+		history:  newHistory(cfg.Store, cfg.Log),
 	}
 	s.feeds = newFeeds(cfg.Store, cfg.Log, cfg.WatchWindow, cfg.WatchBuffer)
 	s.census = newCensus(cfg.Store)
@@ -203,6 +205,9 @@ func (s *Server) Close() {
 // Handler is the whole API for use with another HTTP server. Requests that
 // come in another way than through Serve are anonymous. Close it at the end.
 func (s *Server) Handler() http.Handler {
-	s.counting.Do(func() { s.feeds.wg.Go(func() { s.census.run(s.feeds.ctx) }) })
+	s.counting.Do(func() {
+		s.feeds.wg.Go(func() { s.census.run(s.feeds.ctx) })
+		s.feeds.wg.Go(func() { s.history.run(s.feeds.ctx) })
+	})
 	return s.guard(s.router)
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
-	"strconv"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -104,7 +103,7 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 	defer unlock()
 	s.advise(ctx, r, o)
 	if dry {
-		_, err := s.cfg.Store.Get(ctx, o.Key())
+		_, err := s.storeOf(r).Get(ctx, o.Key())
 		if err == nil {
 			return nil, store.ErrExists
 		}
@@ -122,23 +121,42 @@ func (s *Server) createOne(ctx context.Context, r *request, o api.Object, dry, a
 	if err := s.intend(r, nil, o); err != nil {
 		return nil, err
 	}
-	rev, err := s.cfg.Store.Put(ctx, o, store.Absent())
+	rev, err := s.storeOf(r).Put(ctx, o, store.Absent())
 	if err != nil {
 		return nil, err
 	}
-	s.wrote(r, o.Key(), rev)
+	s.wrote(r, nil, o, rev)
 	o.Metadata().ResourceVersion = revisionText(rev)
 	return o, nil
 }
 
-// wrote notes a write that was done; rev is zero if it was a deletion.
-func (s *Server) wrote(r *request, k api.Key, rev api.Revision) {
+// storeOf is where a request reads and writes: the Store, or what lies over it
+// as long as the request is a part of a change that is not done yet.
+func (s *Server) storeOf(r *request) store.Store {
+	if r.staged != nil {
+		return r.staged
+	}
+	return s.cfg.Store
+}
+
+// wrote notes a write that was done: before is nil for a new object, after for
+// one that is gone, whose revision is zero.
+func (s *Server) wrote(r *request, before, after api.Object, rev api.Revision) {
+	if r.staged != nil {
+		return
+	}
+	o := after
+	if o == nil {
+		o = before
+	}
+	k := o.Key()
 	args := []any{"request_id", requestIDOf(r.Context()), "verb", r.attrs.Verb, "key", k.String(), "user", r.id.String()}
 	if rev != 0 {
 		s.census.wrote(k.Kind, rev)
 		args = append(args, "revision", int64(rev))
 	}
 	s.log.Info("Resource written", args...)
+	s.history.note(r, before, after, s.cfg.Now())
 	// What decides who may do what counts before the answer goes out.
 	if k.Kind == api.KindCredential {
 		s.cfg.Authn.Await(r.Context(), k, rev)
@@ -200,7 +218,7 @@ func (s *Server) change(r *request, c changing) response {
 }
 
 func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry bool) (_ api.Object, code int, err error) {
-	old, err := s.read(ctx, r.key(), false)
+	old, err := s.read(ctx, s.storeOf(r), r.key(), false)
 	if errors.Is(err, store.ErrNotFound) && c.applied && c.want == "" && r.attrs.Subresource == "" {
 		o, err := c.next(nil)
 		if err != nil {
@@ -264,11 +282,11 @@ func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry boo
 	if dry {
 		return o, http.StatusOK, nil
 	}
-	at, err := strconv.ParseInt(om.ResourceVersion, 10, 64)
+	at, err := revisionOf(old)
 	if err != nil {
 		return nil, 0, err
 	}
-	cond := store.At(api.Revision(at))
+	cond := store.At(at)
 	if b := builtin(r.key()); b != nil && om.UID == "" { // shown, not stored
 		o, cond = store.Stamp(o, nil, s.cfg.Now()), store.Absent()
 		m = o.Metadata()
@@ -276,11 +294,11 @@ func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry boo
 	if err := s.intend(r, old, o); err != nil {
 		return nil, 0, err
 	}
-	rev, err := s.cfg.Store.Put(ctx, o, cond)
+	rev, err := s.storeOf(r).Put(ctx, o, cond)
 	if err != nil {
 		return nil, 0, err
 	}
-	s.wrote(r, o.Key(), rev)
+	s.wrote(r, old, o, rev)
 	m.ResourceVersion = revisionText(rev)
 	return o, http.StatusOK, nil
 }

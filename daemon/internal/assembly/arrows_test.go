@@ -45,6 +45,7 @@ var floors = map[string]int{
 	"daemon/internal/rtnetlink": 2,
 
 	"daemon/client":                       3,
+	"daemon/change":                       3,
 	"daemon/internal/store/etcd":          3,
 	"daemon/internal/store/etcd/embedded": 3,
 	"daemon/internal/store/mem":           3,

@@ -27,7 +27,7 @@ var reads = []string{"get", "list", "watch"}
 var operated = []api.Kind{
 	api.KindTier, api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 	api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindProfile, api.KindHostEndpoint, api.KindWorkloadEndpoint,
-	api.KindIPPool, api.KindNamespace,
+	api.KindIPPool, api.KindNamespace, api.KindChange,
 }
 
 // enforced are the kinds that an agent has to know to enforce policy on its
@@ -36,6 +36,7 @@ var enforced = []api.Kind{
 	api.KindTier, api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 	api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindProfile, api.KindHostEndpoint, api.KindWorkloadEndpoint,
 	api.KindIPPool, api.KindNamespace, api.KindFelixConfiguration, api.KindClusterInformation,
+	api.KindChange,
 }
 
 // names are kinds as rules name them.

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/change"
 	"github.com/ripstop/ripstop/daemon/internal/auditlog"
 	"github.com/ripstop/ripstop/daemon/internal/config"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
@@ -160,6 +161,12 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 	group.Go(func() error { initialise(ctx, s, log); return nil })
 	group.Go(func() error { served.Authn.Run(ctx, s, log.With("part", "authn")); return nil })
 	group.Go(func() error { served.Rights.Run(ctx, s, log.With("part", "authz")); return nil })
+	keeper := &change.Keeper{Store: s, Log: log.With("part", "change"), Now: time.Now, Over: func(ctx context.Context, c *api.Change) {
+		if err := change.SetOutcome(ctx, s, c.Name, change.OutcomeOf(c)); err != nil && ctx.Err() == nil {
+			log.Warn("History not written", "change", c.Name, "err", err)
+		}
+	}}
+	group.Go(func() error { keeper.Run(ctx); return nil })
 	if served.PKI != nil {
 		group.Go(func() error { served.PKI.Run(ctx); return nil })
 	}

@@ -79,7 +79,7 @@ func (s *Store) put(ctx context.Context, k api.Key, o api.Object, cond store.If)
 	}
 	var resp *clientv3.TxnResponse
 	err = s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
-		resp, err = c.Txn(ctx).If(append(f.others, is)...).Then(ops...).Commit()
+		resp, err = c.Txn(ctx).If(append(append(f.others, is), while(cond)...)...).Then(ops...).Else(readOther(cond)...).Commit()
 		return err
 	})
 	switch {
@@ -87,10 +87,43 @@ func (s *Store) put(ctx context.Context, k api.Key, o api.Object, cond store.If)
 		return 0, err
 	case resp.Succeeded:
 		return api.Revision(resp.Header.Revision), nil
+	case otherMoved(cond, resp):
+		k, _ := cond.Other()
+		return 0, fmt.Errorf("%s: %w", k, store.ErrConflict)
 	case cond.IsAbsent() && len(f.others) == 0:
 		return 0, fmt.Errorf("%s: %w", k, store.ErrExists)
 	}
 	return 0, nil
+}
+
+// while is the comparison for the other resource that cond speaks of. That has
+// no legacy key: it is compared under its own.
+func while(cond store.If) []clientv3.Cmp {
+	k, at := cond.Other()
+	if k == (api.Key{}) {
+		return nil
+	}
+	return []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(Path(k)), "=", int64(at))}
+}
+
+// readOther reads that resource where a transaction did not come about.
+func readOther(cond store.If) []clientv3.Op {
+	k, _ := cond.Other()
+	if k == (api.Key{}) {
+		return nil
+	}
+	return []clientv3.Op{clientv3.OpGet(Path(k), clientv3.WithKeysOnly())}
+}
+
+// otherMoved tells whether a transaction did not come about because of the
+// other resource, whose read is its last answer.
+func otherMoved(cond store.If, resp *clientv3.TxnResponse) bool {
+	k, at := cond.Other()
+	if k == (api.Key{}) {
+		return false
+	}
+	kvs := resp.Responses[len(resp.Responses)-1].GetResponseRange().Kvs
+	return len(kvs) == 0 || kvs[0].ModRevision != int64(at)
 }
 
 // remove deletes a value and the digest beside it.
@@ -141,8 +174,8 @@ func (s *Store) delete(ctx context.Context, k api.Key, cond store.If) (done bool
 	}
 	var resp *clientv3.TxnResponse
 	err = s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
-		resp, err = c.Txn(ctx).If(ifs...).Then(s.remove(f.path)...).
-			Else(clientv3.OpGet(f.path, clientv3.WithKeysOnly())).Commit()
+		resp, err = c.Txn(ctx).If(append(ifs, while(cond)...)...).Then(s.remove(f.path)...).
+			Else(append([]clientv3.Op{clientv3.OpGet(f.path, clientv3.WithKeysOnly())}, readOther(cond)...)...).Commit()
 		return err
 	})
 	switch {
@@ -152,6 +185,9 @@ func (s *Store) delete(ctx context.Context, k api.Key, cond store.If) (done bool
 		return false, fmt.Errorf("%s: %w", k, store.ErrNotFound)
 	case resp.Succeeded:
 		return true, nil
+	case otherMoved(cond, resp):
+		k, _ := cond.Other()
+		return false, fmt.Errorf("%s: %w", k, store.ErrConflict)
 	case f.kv != nil:
 		return false, nil
 	case len(resp.Responses[0].GetResponseRange().Kvs) == 0:

@@ -165,6 +165,9 @@ func (s *Store) Put(ctx context.Context, o api.Object, cond store.If) (api.Revis
 	if err := allow(k, old.rev, cond); err != nil {
 		return 0, err
 	}
+	if err := s.otherLocked(cond); err != nil {
+		return 0, err
+	}
 	var stored *api.Meta
 	if old.rev != 0 {
 		stored = store.Decode(at, old.value, old.rev).Metadata()
@@ -195,6 +198,9 @@ func (s *Store) Delete(ctx context.Context, k api.Key, cond store.If) error {
 	}
 	if cond.IsAbsent() || cond.Revision() != 0 && cond.Revision() != old.rev {
 		return fmt.Errorf("%s: %w", k, store.ErrConflict)
+	}
+	if err := s.otherLocked(cond); err != nil {
+		return err
 	}
 	s.writeLocked(at, nil)
 	return nil
@@ -232,6 +238,19 @@ func allow(k api.Key, have api.Revision, cond store.If) error {
 	case cond.Revision() != 0 && have == 0:
 		return fmt.Errorf("%s: %w", k, store.ErrNotFound)
 	case cond.Revision() != 0 && have != cond.Revision():
+		return fmt.Errorf("%s: %w", k, store.ErrConflict)
+	}
+	return nil
+}
+
+// otherLocked tells whether the other resource that cond speaks of is as cond
+// wants it.
+func (s *Store) otherLocked(cond store.If) error {
+	k, at := cond.Other()
+	if k == (api.Key{}) {
+		return nil
+	}
+	if _, it := s.findLocked(k); it.rev != at {
 		return fmt.Errorf("%s: %w", k, store.ErrConflict)
 	}
 	return nil

@@ -51,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"Write/ObjectIsNotChanged", objectNotChanged},
 		{"Write/BadKeysAreRefused", badKeys},
 		{"Write/UnreadableIsRefused", unreadableRefused},
+		{"Write/WhileAnotherIsAsItWas", whileAnother},
 		{"Delete/Conditions", deleteConditions},
 		{"Delete/CreateAgainIsNew", createAgain},
 		{"Read/GetGivesRevision", getRevision},

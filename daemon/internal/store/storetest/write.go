@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -184,6 +185,49 @@ func deleteConditions(t *testing.T, s store.Store) {
 		}
 		_, err := s.Get(ctx, k)
 		wantErr(t, "Get after Delete", err, store.ErrNotFound)
+	}
+}
+
+// whileAnother writes and deletes under the condition that another resource is
+// at a revision.
+func whileAnother(t *testing.T, s store.Store) {
+	ctx := testContext(t)
+	k := set("agreed").Key()
+	r1 := mustPut(t, s, set("agreed"), store.Absent())
+	if _, err := s.Put(ctx, set("try"), store.Absent().While(k, r1)); errors.Is(err, errors.ErrUnsupported) {
+		_, err := s.Get(ctx, set("try").Key())
+		wantErr(t, "Get after a write that is not supported", err, store.ErrNotFound)
+		err = s.Delete(ctx, k, store.Always().While(k, r1))
+		wantErr(t, "Delete While, where Put While is not supported", err, errors.ErrUnsupported)
+		t.Skip("the Store has no such condition")
+	}
+	for _, o := range []api.Object{set("a"), policy("p"), nsSet("n", "a")} {
+		at := mustPut(t, s, o, store.Absent().While(k, r1))
+		at = mustPut(t, s, o, store.At(at).While(k, r1))
+		mustPut(t, s, o, store.Always().While(k, r1))
+		at = revisionOf(t, mustGet(t, s, o.Key()))
+		r2 := mustPut(t, s, set("agreed"), store.At(r1))
+		for _, wrong := range []api.Revision{r1, r2 + 1000, 0} {
+			_, err := s.Put(ctx, o, store.At(at).While(k, wrong))
+			wantErr(t, "Put At While another is elsewhere", err, store.ErrConflict)
+			_, err = s.Put(ctx, o, store.Always().While(k, wrong))
+			wantErr(t, "Put Always While another is elsewhere", err, store.ErrConflict)
+			wantErr(t, "Delete At While another is elsewhere", s.Delete(ctx, o.Key(), store.At(at).While(k, wrong)), store.ErrConflict)
+			wantErr(t, "Delete Always While another is elsewhere", s.Delete(ctx, o.Key(), store.Always().While(k, wrong)), store.ErrConflict)
+		}
+		_, err := s.Put(ctx, o, store.Always().While(set("missing").Key(), r2))
+		wantErr(t, "Put While what is not there", err, store.ErrConflict)
+		if got := revisionOf(t, mustGet(t, s, o.Key())); got != at {
+			t.Errorf("%s: revision after refused writes = %d, want %d", o.Key(), got, at)
+		}
+		if err := s.Delete(ctx, o.Key(), store.At(at).While(k, r2)); err != nil {
+			t.Errorf("Delete of %s While another is as it was: %v", o.Key(), err)
+		}
+		_, err = s.Put(ctx, o, store.Absent().While(k, r1))
+		wantErr(t, "Put Absent While another is elsewhere", err, store.ErrConflict)
+		_, err = s.Put(ctx, o, store.At(at).While(k, r2))
+		wantErr(t, "Put At of what is gone, While another is as it was", err, store.ErrNotFound)
+		r1 = r2
 	}
 }
 
