@@ -26,6 +26,9 @@ type HostStatusStatus struct {
 	Dataplane DataplaneStatus `json:"dataplane"`
 	// Paused tells that policy is out of force, and until when.
 	Paused *Pause `json:"paused,omitempty"`
+	// Changes are those that go back unless they are confirmed, or that have
+	// gone back on this host before the datastore has.
+	Changes []OpenChange `json:"changes,omitempty"`
 	// Flows says what is known of the connections that the kernel tracks.
 	Flows FlowsStatus `json:"flows,omitzero"`
 	// Endpoints are the endpoints of the host with what judges them.
@@ -95,6 +98,20 @@ type DataplaneStatus struct {
 	LastVerified Time `json:"lastVerified,omitzero"`
 	// Error is why the kernel is not as wanted; empty: it is.
 	Error string `json:"error,omitempty"`
+}
+
+// OpenChange is how a host stands to a Change.
+type OpenChange struct {
+	// Name is the change's, User who made it.
+	Name string `json:"name"`
+	User string `json:"user,omitempty"`
+	// Until is when this host goes back from it by itself.
+	Until Time `json:"until"`
+	// WentBack: this host enforces what was before the change, for the Reason.
+	WentBack bool   `json:"wentBack,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// MustReach are what this host must reach meanwhile.
+	MustReach []string `json:"mustReach,omitempty"`
 }
 
 // Pause is a time in which a host's policy is out of force.
