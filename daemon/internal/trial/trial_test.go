@@ -341,10 +341,15 @@ func TestTrial_AnyOrderOfEvents(t *testing.T) {
 						}
 						if i == kill { // the store tells all that is, anew
 							w.restart()
-							all := map[api.Key]api.Event{}
+							// A listing is of one revision, whatever the watches have told.
+							all, at := map[api.Key]api.Event{}, api.Revision(0)
 							for _, s := range path[:i+1] {
-								ev := s.ev(w)
-								all[ev.Key] = ev
+								at = max(at, s.ev(w).Revision)
+							}
+							for _, s := range path {
+								if ev := s.ev(w); ev.Revision <= at {
+									all[ev.Key] = ev
+								}
 							}
 							for k, ev := range all {
 								if k.Kind == api.KindChange && ev.Object != nil {
