@@ -73,6 +73,14 @@ func (s *screen) head(h *api.HostStatus) {
 	s.line("Host", "%s (%s), ripstop %s", h.Name, role, orNone(st.Version, "of unknown version"))
 	s.line("Started", "%s", s.since(st.StartedAt))
 	s.line("Reported", "%s", s.since(st.ReportedAt))
+	for _, c := range st.Changes {
+		if c.WentBack {
+			s.line("WENT BACK", "this host enforces what was before change %s of %s: %s", c.Name, orNone(c.User, "somebody"), orNone(c.Reason, "no reason given"))
+			continue
+		}
+		s.line("ON TRIAL", "change %s of %s goes back at %s unless it is confirmed", c.Name, orNone(c.User, "somebody"), c.Until.Format(time.RFC3339))
+		s.line("", "to keep it: ripstop confirm %s", c.Name)
+	}
 	if p := st.Paused; p != nil {
 		s.line("PAUSED", "NOTHING IS FILTERED until %s: %s has paused policy %s", p.Until.Format(time.RFC3339), p.By, s.since(p.Since))
 		s.line("", "to end it now: ripstop resume")

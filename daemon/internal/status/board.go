@@ -79,8 +79,9 @@ type Board struct {
 	drift     []api.Drift
 	drifts    int64
 	repaired  int64
-	snapshot  string               // what is wrong with it
-	paused    *api.Pause           // policy is out of force
+	snapshot  string     // what is wrong with it
+	paused    *api.Pause // policy is out of force
+	changes   []api.OpenChange
 	parts     map[string]partState // by loop and part
 	counts    Counts
 	resyncs   int64
@@ -201,6 +202,9 @@ func (b *Board) SetFaults(reporter string, faults []api.Fault) {
 	})
 }
 
+// SetChanges tells which changes go back unless they are confirmed.
+func (b *Board) SetChanges(c []api.OpenChange) { b.change(func() { b.changes = c }) }
+
 // SetPaused tells that policy is out of force; nil: it is in force.
 func (b *Board) SetPaused(p *api.Pause) { b.change(func() { b.paused = p }) }
 
@@ -277,6 +281,7 @@ func (b *Board) Status() api.HostStatus {
 	s.StartedAt, s.ReportedAt = stamp(b.started), stamp(now)
 	s.Datastore = b.datastoreLocked()
 	s.Dataplane, s.Paused, s.Flows = b.dataplane, b.paused, b.flows
+	s.Changes = slices.Clone(b.changes)
 	s.Endpoints = slices.Clone(b.endpoints)
 	s.FailsafesInbound, s.FailsafesOutbound = slices.Clone(b.safeIn), slices.Clone(b.safeOut)
 	s.NoEffect = slices.Clone(b.noEffect)

@@ -106,6 +106,7 @@ type open struct {
 	back     bool      // this host enforces the values from before
 	reason   string    // why
 	restored bool      // the store has gone back too
+	whole    bool      // it had when the first listing was made: that tells of all it restored
 }
 
 // New gives a Filter that goes on with what the agent before left open.
@@ -146,6 +147,9 @@ func (f *Filter) Phase(ctx context.Context, p syncer.Phase) error {
 					return err
 				}
 			}
+		}
+		for _, o := range f.open {
+			o.whole = o.restored
 		}
 		if err := f.closeCaughtUpLocked(ctx); err != nil {
 			return err
@@ -300,6 +304,7 @@ func (f *Filter) caughtUpLocked(o *open) bool {
 		last, seen := f.shadow[k]
 		switch {
 		case f.held[k] != o.change.Name || r.Left != "":
+		case !seen && o.whole: // it is as it was before, and as it was saved
 		case !seen: // it may still come; if it was never written, the change's end is waited for
 			return false
 		case r.Revision == 0 && last.Object != nil, last.Revision < r.Revision:

@@ -242,6 +242,22 @@ func TestTrial_NoFlashOfTheNewWhenTheStoreHasGoneBack(t *testing.T) {
 	w.want("free again", strings.Replace(old, "10.0.0.0/8", "10.7.0.0/16", 1), strings.Replace(old, "10.0.0.0/8", "10.7.0.0/16", 1))
 }
 
+// TestTrial_AListingAfterTheRollbackEndsIt: an agent that was away finds the
+// store as it was before.
+func TestTrial_AListingAfterTheRollbackEndsIt(t *testing.T) {
+	w := newWorld(t)
+	w.begin()
+	w.expire()
+	w.restart()
+	w.tell(w.ofChange(api.ChangeRolledBack, 23), is("aa", "10.0.0.0/8", 22), is("cc", "10.3.0.0/16", 20)) // bb never was, for this agent
+	w.want("before the listing is whole", old, old)
+	w.sync()
+	w.want("after it", old, old)
+	if got := w.f.Open(); len(got) != 0 {
+		t.Errorf("still open: %+v", got)
+	}
+}
+
 // TestTrial_ARestartGoesOn: with time left the new values are tried on, and
 // what was confirmed while no agent ran is confirmed.
 func TestTrial_ARestartGoesOn(t *testing.T) {

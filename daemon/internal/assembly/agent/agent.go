@@ -32,12 +32,13 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/status"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
 	"github.com/ripstop/ripstop/daemon/internal/syncer"
+	"github.com/ripstop/ripstop/daemon/internal/trial"
 	"github.com/ripstop/ripstop/daemon/policy"
 )
 
-// kinds are what an agent reads.
+// kinds are what an agent reads: changes first, see package trial.
 var kinds = []api.Kind{
-	api.KindClusterInformation, api.KindFelixConfiguration, api.KindNode, api.KindTier, api.KindProfile,
+	api.KindChange, api.KindClusterInformation, api.KindFelixConfiguration, api.KindNode, api.KindTier, api.KindProfile,
 	api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 	api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindHostEndpoint, api.KindWorkloadEndpoint,
 }
@@ -135,6 +136,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(status.NewCollector(board), status.NewRuleCounts(l.filter.counts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	denials := status.NewDenials(l.filter.counts, l.denying.denies)
+	trials := trial.New(trial.Config{Enforced: buffer, Saved: writer, Dir: filepath.Join(cfg.StateDir, "agent"),
+		Changed: board.SetChanges, Log: log.With("part", "trial")})
+	undo := func(ctx context.Context, name, reason string) { goBack(ctx, store, log, trials, name, reason) }
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
 		Doctor: examiner.doctor, Exposure: examiner.exposure,
@@ -165,11 +169,13 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		if replays {
 			await(ctx, l.settled, headStart)
 		}
-		return watcher.Run(ctx, syncer.Tee{buffer, writer})
+		return watcher.Run(ctx, trials)
 	})
 	group.Go(func() error { return writer.Run(ctx) })
 	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking, thrift) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
+	group.Go(func() error { return trials.Run(ctx, undo) })
+	group.Go(func() error { return probe(ctx, trials, endpoints, undo) })
 	group.Go(func() error { return denials.Run(ctx) })
 	group.Go(func() error { return pauses.Run(ctx, l.notePause) })
 	group.Go(func() error { return l.monitor.Run(ctx, l.noteForeign) })
