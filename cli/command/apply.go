@@ -51,6 +51,9 @@ of a set (--set NAME, which is kept in the label ripstop.io/set), or of all
 resources that a label selector finds (-l), in all namespaces unless -n names
 one. Nothing is deleted unless everything was written.
 
+With --dry-run=server, and without --prune, a warning says if the SSH session
+that you work in on this machine would be denied, and by which rule.
+
 A line for each resource says what was done: created, configured (changed),
 unchanged, applied (--server-side) or pruned.`,
 		Example: `  ripstop apply -f allow-ssh.yaml
@@ -96,13 +99,22 @@ func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 	}
 	defer c.Close()
 	inOrder(docs)
+	var changed []api.Object
 	err = a.each("apply", docs, f.suffix(), func(d api.Document) (string, api.Key, error) {
 		done, o, err := applyOne(cmd.Context(), c, d, f)
 		if err != nil || o == nil {
 			return done, d.Object.Key(), err
 		}
+		if done != "unchanged" {
+			changed = append(changed, o)
+		}
 		return done, o.Key(), nil
 	})
+	// With --prune, policies that go may be what allows it: what stays of the
+	// set says nothing of that.
+	if err == nil && f.options().DryRun && !f.client() && !f.prune {
+		a.warnOfSession(cmd.Context(), c, changed)
+	}
 	if err != nil || !f.prune {
 		return err
 	}

@@ -97,6 +97,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("RIPSTOP_SERVER", "unix://"+filepath.Join(e.WorkDir, "api.sock"))
 			e.Setenv("RIPSTOP_AGENT", "unix://"+filepath.Join(e.WorkDir, "agent.sock"))
 			e.Setenv("USER", "alice")
+			e.Setenv("SSH_CONNECTION", "") // that of whoever runs the tests is not theirs
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "home"))
 			host, err := os.Hostname()
 			e.Setenv("HOSTNAME", host)

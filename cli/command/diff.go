@@ -26,6 +26,10 @@ func (a *app) diffCommand() *cobra.Command {
 the files were applied. The server goes through everything but the write, so
 defaults are in it, and what it refuses is told.
 
+On a machine where you work over SSH, a warning on standard error says if your
+own session would be denied, and by which rule. Other hosts' connections are
+not looked at.
+
 The exit code is 0 if nothing would change, 1 if something would, 2 on an
 error.`,
 		Example: `  ripstop diff -f allow-ssh.yaml
@@ -71,6 +75,7 @@ func (a *app) diff(cmd *cobra.Command, in *input, f applyFlags) (differ bool, er
 	defer c.Close()
 	inOrder(docs)
 	var errs []error
+	var changed []api.Object
 	for _, d := range docs {
 		old, wanted, err := a.wouldBe(cmd, c, d, f)
 		if err != nil {
@@ -88,11 +93,13 @@ func (a *app) diff(cmd *cobra.Command, in *input, f applyFlags) (differ bool, er
 			continue
 		}
 		differ = true
+		changed = append(changed, wanted)
 		a.printDiff(diff.Diff("live/"+nameOf(d.Object.Key()), live, "applied/"+nameOf(d.Object.Key()), then))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return differ, fmt.Errorf("diff: not everything was compared:\n%w", err)
 	}
+	a.warnOfSession(cmd.Context(), c, changed)
 	return differ, nil
 }
 

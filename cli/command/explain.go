@@ -166,7 +166,11 @@ func (a *app) world(cmd *cobra.Command, in *input) ([]api.Object, error) {
 		return nil, err
 	}
 	defer c.Close()
-	return a.listJudged(cmd.Context(), c)
+	objs, err := a.listJudged(cmd.Context(), c)
+	if err != nil {
+		return nil, fmt.Errorf("explain: %w", err)
+	}
+	return objs, nil
 }
 
 func (a *app) listJudged(ctx context.Context, c *client.Client) ([]api.Object, error) {
@@ -174,7 +178,7 @@ func (a *app) listJudged(ctx context.Context, c *client.Client) ([]api.Object, e
 	for _, kind := range judged {
 		objs, _, err := c.List(ctx, kind, store.ListOptions{})
 		if err != nil {
-			return nil, fmt.Errorf("explain: reading %s: %w", kind, err)
+			return nil, fmt.Errorf("reading %s: %w", kind, err)
 		}
 		for _, o := range objs {
 			if u, bad := o.(*api.Unreadable); bad {
