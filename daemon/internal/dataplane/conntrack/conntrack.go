@@ -26,7 +26,7 @@ type Config struct {
 }
 
 // slice is how long one Reconcile works on the table.
-const slice = 10 * time.Millisecond
+const slice = 4 * time.Millisecond
 
 const (
 	// waitForFilter is how soon to look again whether the filter has put in
@@ -175,8 +175,8 @@ func (p *Part) giveUp() {
 	}
 }
 
-// Reconcile works on the table for at most some ten milliseconds. If there is
-// more to do, or something to wait for, it asks to be called again.
+// Reconcile works on the table for some four milliseconds at the most. If there
+// is more to do, or something to wait for, it asks to be called again.
 func (p *Part) Reconcile(ctx context.Context) (again time.Duration, err error) {
 	var blind error // how full the table is does not matter to what is to be cut
 	if time.Since(p.looked) >= usageEvery {
@@ -263,6 +263,9 @@ func (p *Part) work(ctx context.Context) (done bool, err error) {
 			}
 			return nil
 		})
+		if errors.Is(err, errNotYet) {
+			return false, nil
+		}
 		if err == nil || len(doom) > 0 { // what was found is done in any case
 			err = errors.Join(err, p.cut(doom, sockets))
 		}
