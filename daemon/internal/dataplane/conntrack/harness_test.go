@@ -70,7 +70,7 @@ func (l *lane) settle() Summary {
 	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		again := l.turn()
-		if l.part.pass == nil && len(l.part.noted) == 0 {
+		if l.part.pass == nil && len(l.part.steps)+len(l.part.noted) == 0 {
 			return l.part.Summary()
 		}
 		time.Sleep(min(again, time.Millisecond))
