@@ -57,7 +57,8 @@ func (p *prober) admitted(to uint16) bool {
 // until probes until packets to a port fare as wanted, a minute at the most.
 func (p *prober) until(b *testing.B, to uint16, want bool) {
 	b.Helper()
-	for deadline := time.Now().Add(time.Minute); p.admitted(to) != want; time.Sleep(probePause) {
+	pause := unix.NsecToTimespec(int64(probePause)) // time.Sleep takes a millisecond at the least
+	for deadline := time.Now().Add(time.Minute); p.admitted(to) != want; unix.Nanosleep(&pause, nil) {
 		if b.Failed() {
 			b.FailNow()
 		}

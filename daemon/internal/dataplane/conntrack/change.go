@@ -3,8 +3,10 @@
 package conntrack
 
 import (
+	"maps"
 	"net/netip"
 	"reflect"
+	"slices"
 
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
@@ -97,6 +99,22 @@ func (c *change) apply(s *ruleset.State) {
 		}
 		s.Want(id, o)
 	}
+}
+
+// and is the change from before c to behind next, which follows it. c is not
+// used any more; what it makes of objects is left out.
+func (c change) and(next change) change {
+	old := maps.Clone(next.old)
+	if old == nil {
+		old = map[ruleset.ID]ruleset.Object{}
+	}
+	maps.Copy(old, c.old)
+	for p := range next.members.prefixes {
+		c.members.add(p)
+	}
+	chains := slices.Concat(c.chains, next.chains)
+	slices.Sort(chains)
+	return change{old: old, members: c.members, chains: slices.Compact(chains), rest: c.rest || next.rest}
 }
 
 // concerns tells whether the change can matter to a flow, of which neither way

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,9 +28,18 @@ type Config struct {
 }
 
 // slice is how long one Reconcile works on the table.
-const slice = 10 * time.Millisecond
+const slice = 4 * time.Millisecond
 
 const (
+	// pauseShare and pauseMost bound what passes cost while changes keep coming:
+	// behind a pass stands a pause of so many times as long, up to the most. A
+	// change that comes alone is not kept waiting.
+	pauseShare = 10
+	pauseMost  = 100 * time.Millisecond
+	// mostSteps is how many changes one pass tells apart. If still more came
+	// into force since the last pass, a flow that only one of the last of them
+	// let in may go on.
+	mostSteps = 64
 	// waitForFilter is how soon to look again whether the filter has put in
 	// force what was wanted.
 	waitForFilter = 100 * time.Millisecond
@@ -65,12 +76,15 @@ type Part struct {
 	routes *routes
 
 	// now is the ruleset that flows were last compared with, or are in a
-	// pass. noted is what was wanted since; a nil Object: is not wanted.
+	// pass. steps are the changes since that came into force one after the
+	// other, noted is what was wanted since then; a nil Object: is not wanted.
 	now   *ruleset.State
+	steps []map[ruleset.ID]ruleset.Object
 	noted map[ruleset.ID]ruleset.Object
 	begun bool // now is the first plan or a later one; before, nothing is noted
 	told  bool // something was wanted
 	pass  *pass
+	rest  time.Time // no pass begins before
 
 	cannotShut bool // the kernel was built without SOCK_DESTROY
 	summary    Summary
@@ -78,10 +92,9 @@ type Part struct {
 	looked     time.Time // at the table's usage
 }
 
-// pass is one comparison of the table with a change.
+// pass is one comparison of the table with what changed.
 type pass struct {
-	change  change
-	fates   *ruleset.Comparison // with the ruleset before
+	past    []past // newest first
 	began   time.Time
 	table   *listing // nil: to be begun
 	judged  int
@@ -89,6 +102,13 @@ type pass struct {
 	failed  int
 	ended   map[tuple]struct{} // those that were cut
 	related []related
+}
+
+// past is a ruleset that was in force since the last pass, or at its end: a
+// flow may have been let in by any of them.
+type past struct {
+	change change // from it to the ruleset now
+	fates  *ruleset.Comparison
 }
 
 // related is an entry that came of another.
@@ -175,8 +195,8 @@ func (p *Part) giveUp() {
 	}
 }
 
-// Reconcile works on the table for at most some ten milliseconds. If there is
-// more to do, or something to wait for, it asks to be called again.
+// Reconcile works on the table for some four milliseconds at the most. If there
+// is more to do, or something to wait for, it asks to be called again.
 func (p *Part) Reconcile(ctx context.Context) (again time.Duration, err error) {
 	var blind error // how full the table is does not matter to what is to be cut
 	if time.Since(p.looked) >= usageEvery {
@@ -194,15 +214,21 @@ func (p *Part) Reconcile(ctx context.Context) (again time.Duration, err error) {
 // flows is Reconcile without a look at how full the table is.
 func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 	again = usageEvery - time.Since(p.looked)
+	if !p.begun { // the first plan is the baseline, in force or not
+		p.begun = p.told
+		return again, nil
+	}
+	if len(p.noted) > 0 && p.cfg.InForce() {
+		p.step()
+	}
 	if p.pass == nil {
-		switch {
-		case !p.begun: // the first plan is the baseline, in force or not
-			p.begun = p.told
+		switch pause := time.Until(p.rest); {
+		case len(p.steps) == 0 && len(p.noted) == 0:
 			return again, nil
-		case len(p.noted) == 0:
-			return again, nil
-		case !p.cfg.InForce():
+		case len(p.steps) == 0:
 			return min(again, waitForFilter), nil
+		case pause > 0:
+			return min(again, pause), nil
 		case !p.begin():
 			return again, nil
 		}
@@ -211,25 +237,46 @@ func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 	switch {
 	case err != nil:
 		return 0, err
-	case !done || len(p.noted) > 0:
+	case !done:
 		return time.Millisecond, nil
+	case len(p.steps)+len(p.noted) > 0:
+		return max(time.Millisecond, time.Until(p.rest)), nil
 	}
 	return again, nil
 }
 
-// begin takes what was noted for the next pass; false: no pass is needed.
-func (p *Part) begin() bool {
-	c := changeOf(p.now, p.noted)
-	if clear(p.noted); len(c.objects) > 1024 {
-		p.noted = map[ruleset.ID]ruleset.Object{} // give the memory of a burst back
+// step notes that what was wanted has come into force.
+func (p *Part) step() {
+	if len(p.steps) < mostSteps {
+		p.steps = append(p.steps, p.noted)
+		p.noted = map[ruleset.ID]ruleset.Object{}
+		return
 	}
-	c.apply(p.now)
-	if len(c.objects) == 0 {
+	maps.Copy(p.steps[mostSteps-1], p.noted)
+	clear(p.noted)
+}
+
+// begin takes the steps for the next pass; false: no pass is needed.
+func (p *Part) begin() bool {
+	var changes []change
+	for _, noted := range p.steps {
+		if c := changeOf(p.now, noted); len(c.objects) > 0 {
+			c.apply(p.now)
+			changes = append(changes, c)
+		}
+	}
+	p.steps = nil
+	if len(changes) == 0 {
 		return false
 	}
-	then := p.now.With(c.old)
-	c.difference = ruleset.NewDifference(then, p.now, c.chains)
-	p.pass = &pass{change: c, fates: ruleset.NewComparison(then, p.now), began: time.Now()}
+	p.pass = &pass{began: time.Now()}
+	var c change // to now, from the ruleset before each of the changes
+	for _, before := range slices.Backward(changes) {
+		c = before.and(c)
+		then := p.now.With(c.old)
+		c.difference = ruleset.NewDifference(then, p.now, c.chains)
+		p.pass.past = append(p.pass.past, past{c, ruleset.NewComparison(then, p.now)})
+	}
 	return true
 }
 
@@ -263,6 +310,9 @@ func (p *Part) work(ctx context.Context) (done bool, err error) {
 			}
 			return nil
 		})
+		if errors.Is(err, errNotYet) {
+			return false, nil
+		}
 		if err == nil || len(doom) > 0 { // what was found is done in any case
 			err = errors.Join(err, p.cut(doom, sockets))
 		}
@@ -294,18 +344,23 @@ func (p *Part) judge(e *entry) (*ruleset.Flow, error) {
 		return nil, nil
 	}
 	f := e.flow()
-	if !w.change.concerns(&f) {
-		return nil, nil
+	placed := false
+	for i := range w.past {
+		if !w.past[i].change.concerns(&f) {
+			continue
+		}
+		if !placed {
+			if ok, err := p.routes.place(&f); err != nil || !ok {
+				return nil, err
+			}
+			placed = true
+			w.judged++
+		}
+		if w.past[i].fates.Cuts(&f) {
+			return &f, nil
+		}
 	}
-	ok, err := p.routes.place(&f)
-	if err != nil || !ok {
-		return nil, err
-	}
-	w.judged++
-	if !w.fates.Cuts(&f) {
-		return nil, nil
-	}
-	return &f, nil
+	return nil, nil
 }
 
 // cut deletes entries and closes sockets.
@@ -349,6 +404,7 @@ func (p *Part) finish() {
 	s.Cut += uint64(w.cut)
 	s.Failed += uint64(w.failed)
 	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), time.Since(w.began)
+	p.rest = s.LastTime.Add(min(pauseShare*s.LastTook, pauseMost))
 	level := slog.LevelDebug
 	if w.cut+w.failed > 0 {
 		level = slog.LevelInfo

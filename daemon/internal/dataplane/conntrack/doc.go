@@ -24,10 +24,14 @@
 //     finds the old entry or the new rule, and never makes a new entry.
 //  2. The first plan is what all later ones are compared with. Flows that it
 //     would deny are older than it, and are left alone.
-//  3. A pass is done in slices of ten milliseconds, so that the lane is not
-//     held up. What is wanted meanwhile waits until the pass has ended, and is
-//     one more pass. So a stream of changes cannot keep it from getting to the
-//     end of a large table.
+//  3. A goroutine reads the table, and a pass is done in slices of four
+//     milliseconds, so that the lane is not held up. What is wanted meanwhile
+//     waits until the pass has ended, and is one more pass. So a stream of
+//     changes cannot keep it from getting to the end of a large table.
+//     Behind a pass stands a pause of ten times as long, 100 ms at the most,
+//     since each costs the kernel its whole hash table. Of changes that come in
+//     the meantime the next pass judges each: a flow that any of the rulesets
+//     since the last pass let in, and now does not, is deleted.
 //  4. If only members of sets came or went, only flows from or to addresses
 //     that these cover are judged.
 //  5. Of flows that no rule tells apart one is judged, and the kernel is asked

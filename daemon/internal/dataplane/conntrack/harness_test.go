@@ -4,6 +4,7 @@ package conntrack
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -69,7 +70,7 @@ func (l *lane) settle() Summary {
 	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		again := l.turn()
-		if l.part.pass == nil && len(l.part.noted) == 0 {
+		if l.part.pass == nil && len(l.part.steps)+len(l.part.noted) == 0 {
 			return l.part.Summary()
 		}
 		time.Sleep(min(again, time.Millisecond))
@@ -109,7 +110,7 @@ func (l *lane) entries() map[tuple]entry {
 				copied.id, copied.rawOrig = append([]byte(nil), e.id...), append([]byte(nil), e.rawOrig...)
 				out[e.orig] = copied
 				return nil
-			}); err != nil {
+			}); err != nil && !errors.Is(err, errNotYet) {
 				return err
 			}
 		}

@@ -10,6 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// datagram is the size of a buffer for answers, in bytes; the kernel makes none
+// that is longer than 32 KiB.
+const datagram = 64 << 10
+
 // conn is a netlink socket of one protocol.
 type conn struct {
 	fd  int
@@ -23,7 +27,7 @@ func dial(protocol int) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("netlink socket: %w", err)
 	}
-	c := &conn{fd: fd, buf: make([]byte, 64<<10)}
+	c := &conn{fd: fd, buf: make([]byte, datagram)}
 	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		c.close()
 		return nil, fmt.Errorf("netlink socket: %w", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -104,6 +105,7 @@ func TestNetnsConntrack_PassThatFailedIsBegunAnew(t *testing.T) {
 	expect(t, false, f)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
+	b.part.rest = time.Time{} // the pause behind the last pass
 	b.plan(policy("in", &intent.Policy{Ingress: []intent.Rule{all}}))
 	b.host.MustDo(func() error {
 		if _, err := b.filter.Reconcile(context.Background()); err != nil {
@@ -118,4 +120,60 @@ func TestNetnsConntrack_PassThatFailedIsBegunAnew(t *testing.T) {
 	if b.part.pass == nil {
 		t.Error("a pass that was called off is over")
 	}
+}
+
+// TestNetnsConntrack_FlowOfARulesetThatWasReplacedSoonIsCut: while a pass or
+// the pause behind it lasts, several changes may come into force; what only one
+// of those in between let in is cut as well, and what all let in goes on.
+func TestNetnsConntrack_FlowOfARulesetThatWasReplacedSoonIsCut(t *testing.T) {
+	b := newBed(t)
+	serve(t, b.host, host4+":80")
+	serve(t, b.host, host4+":81")
+	in := func(list ...uint16) intent.Change {
+		return policy("in", &intent.Policy{Ingress: []intent.Rule{ports(api.Allow, protoTCP, list...)}})
+	}
+	b.say(settings(intent.Settings{}), open, guard([]string{"in"}, nil), in(81))
+	kept := dialFlow(t, b.client, "tcp", host4+":81")
+	b.part.rest = time.Now().Add(time.Hour)
+	b.plan(in(80, 81))
+	b.turn()
+	soon := dialFlow(t, b.client, "tcp", host4+":80")
+	b.plan(in(81, 82))
+	b.turn()
+	b.plan(in(81, 83))
+	b.turn()
+	if b.part.pass != nil {
+		t.Fatal("a pass began in the pause")
+	}
+	b.part.rest = time.Time{}
+	if s := b.settle(); s.LastCut != 1 {
+		t.Errorf("%d flows cut, want 1", s.LastCut)
+	}
+	expect(t, false, soon)
+	expect(t, true, kept)
+}
+
+// TestNetnsConntrack_MoreChangesThanOnePassTellsApart: they are held in
+// bounded memory, and the first of them is told apart all the same.
+func TestNetnsConntrack_MoreChangesThanOnePassTellsApart(t *testing.T) {
+	b := newBed(t)
+	serve(t, b.host, host4+":80")
+	in := func(list ...uint16) intent.Change {
+		return policy("in", &intent.Policy{Ingress: []intent.Rule{ports(api.Allow, protoTCP, list...)}})
+	}
+	b.say(settings(intent.Settings{}), open, guard([]string{"in"}, nil), in(80))
+	f := dialFlow(t, b.client, "tcp", host4+":80")
+	b.part.rest = time.Now().Add(time.Hour)
+	for n := range uint16(mostSteps + 10) {
+		b.plan(in(1000 + n))
+		b.turn()
+	}
+	if n := len(b.part.steps); n != mostSteps {
+		t.Errorf("%d steps are held, want %d", n, mostSteps)
+	}
+	b.part.rest = time.Time{}
+	if s := b.settle(); s.LastCut != 1 {
+		t.Errorf("%d flows cut, want 1", s.LastCut)
+	}
+	expect(t, false, f)
 }

@@ -155,61 +155,6 @@ func bigU32(v []byte) uint32 {
 	return binary.BigEndian.Uint32(v)
 }
 
-// listing is the table being read, datagram by datagram. The kernel finds the
-// next piece when the one before has been taken, so nothing is held in memory
-// and time may pass in between.
-type listing struct {
-	c   *conn
-	seq uint32
-	e   entry
-}
-
-// list begins to list the table, both families, on a socket of its own: a
-// listing that is given up ends with its socket.
-func list() (*listing, error) {
-	c, err := dial(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, err
-	}
-	l := &listing{c: c}
-	var b []byte
-	b, l.seq = c.append(nil, msgGet, unix.NLM_F_DUMP, make([]byte, 4))
-	if err := c.send(b); err != nil {
-		c.close()
-		return nil, fmt.Errorf("listing connections: %w", err)
-	}
-	return l, nil
-}
-
-// next visits the entries of the next datagram. The entry is valid during the
-// call. done: that was the last.
-func (l *listing) next(visit func(*entry) error) (done bool, err error) {
-	b, err := l.c.recv()
-	if err != nil {
-		return false, fmt.Errorf("listing connections: %w", err)
-	}
-	err = messages(b, func(m message) error {
-		if m.seq != l.seq {
-			return nil
-		}
-		switch m.typ {
-		case unix.NLMSG_DONE, unix.NLMSG_ERROR:
-			done = true
-			if err := m.errno(); err != nil {
-				return fmt.Errorf("listing connections: %w", err)
-			}
-			return nil
-		}
-		if !l.e.read(m.body) {
-			return nil
-		}
-		return visit(&l.e)
-	})
-	return done, err
-}
-
-func (l *listing) close() { l.c.close() }
-
 // doomed is an entry that is to be deleted.
 type doomed struct {
 	family byte

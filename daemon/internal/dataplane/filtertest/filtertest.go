@@ -82,6 +82,7 @@ func (s Suite) Run(t *testing.T) {
 		t.Run("VerdictDrift", s.verdictDrift)
 		t.Run("VerdictUpdatesNeverLeak", s.verdictUpdates)
 	}
+	t.Run("LongLists", s.longLists)
 	t.Run("OrderOfWishes", s.order)
 	t.Run("Hooks", s.hooks)
 	t.Run("Conntrack", s.conntrack)

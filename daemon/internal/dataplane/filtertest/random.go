@@ -82,6 +82,9 @@ type generator struct {
 	early bool
 	// verdicts: chains classify, too.
 	verdicts bool
+	// long: chains are long, and most rules are about one protocol and a few
+	// ports, and decide nothing.
+	long bool
 }
 
 // rawPriority is before connection tracking, which begins at -200.
@@ -126,8 +129,15 @@ func (g *generator) chain(i int, hook ruleset.Hook) *ruleset.Chain {
 	if hook != ruleset.NoHook && g.early {
 		c.Priority = rawPriority
 	}
-	for range g.r.IntN(6) {
+	n := g.r.IntN(6)
+	if g.long && g.r.IntN(3) > 0 {
+		n = 30 + g.r.IntN(150)
+	}
+	for k := range n {
 		r := ruleset.Rule{Match: g.match(), Action: g.action(i, hook)}
+		if n >= 30 && k%40 != 39 { // now and then one that is about anything
+			r = g.narrow(i)
+		}
 		if r.Action.Verb == ruleset.Classify {
 			if i != 0 { // verdicts lead to any chain but the first
 				continue
@@ -144,6 +154,34 @@ func (g *generator) chain(i int, hook ruleset.Hook) *ruleset.Chain {
 		c.Rules = append(c.Rules, ruleset.Rule{Action: ruleset.Action{Verb: one(g.r, []ruleset.Verb{ruleset.Accept, ruleset.Drop})}})
 	}
 	return c
+}
+
+// narrow is a rule of a long list.
+func (g *generator) narrow(i int) ruleset.Rule {
+	m := ruleset.Match{Protocol: one(g.r, protos), DstPorts: some(g.r, ranges, 2)}
+	if g.r.IntN(4) == 0 {
+		m.Family = one(g.r, families)
+		m.Src = some(g.r, worlds[m.Family].nets, 2)
+	}
+	if g.r.IntN(4) == 0 {
+		m.MarkMask = 0x30
+		m.Mark = one(g.r, []uint32{0, 0x10, 0x20})
+	}
+	a := ruleset.Action{Verb: ruleset.SetMark, MarkMask: 0x30, Mark: one(g.r, []uint32{0, 0x10, 0x20})}
+	switch g.r.IntN(8) {
+	case 0:
+		if g.r.IntN(6) == 0 {
+			a = ruleset.Action{Verb: one(g.r, []ruleset.Verb{ruleset.Accept, ruleset.Drop})}
+		}
+	case 1, 2:
+		if i+1 < nChains {
+			a = ruleset.Action{Verb: ruleset.Jump, Target: g.target(i)}
+		}
+		if g.r.IntN(2) == 0 { // as wide as what the chain says
+			m = ruleset.Match{}
+		}
+	}
+	return ruleset.Rule{Match: m, Action: a}
 }
 
 func (g *generator) action(i int, hook ruleset.Hook) ruleset.Action {
@@ -427,6 +465,33 @@ func (g *generator) probe(b *bench, packets int) {
 			return
 		}
 	}
+}
+
+// longLists does so with chains of up to 180 rules, which a back end may say
+// otherwise than one after the other.
+func (s Suite) longLists(t *testing.T) {
+	steps, packets := 15, 150
+	if testing.Short() {
+		steps = 10
+	}
+	total := 0
+	for i, hook := range []ruleset.Hook{ruleset.HookInput, ruleset.HookForward, ruleset.HookOutput, ruleset.HookPrerouting} {
+		g := &generator{r: Rand(t), hooks: []ruleset.Hook{hook}, early: i == 3, long: true}
+		b := s.bench(t, Options{Owner: true})
+		g.start(b)
+		for range steps {
+			b.reconcile()
+			g.probe(b, packets)
+			if t.Failed() {
+				return
+			}
+			for range 1 + g.r.IntN(6) {
+				g.change(b)
+			}
+		}
+		total += b.judge
+	}
+	t.Logf("%d verdicts compared", total)
 }
 
 // order tells the same state in several orders to fresh back ends.

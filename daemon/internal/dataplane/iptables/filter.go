@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -112,6 +113,8 @@ type chainState struct {
 	kname string
 	uses  []use
 	low   map[place]*lowered
+	// reaches is what it can matter to in each family.
+	reaches map[ruleset.Family]reach
 }
 
 // use names what a chain refers to; the ruleset's names.
@@ -212,10 +215,11 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 			f.chains[id.Name] = c
 			f.byName[c.kname] = c
 		}
-		if c.want == nil || (c.want.Hook == ruleset.NoHook) != (v.Hook == ruleset.NoHook) {
+		reaches := map[ruleset.Family]reach{ruleset.IPv4: reachOfChain(v, ruleset.IPv4), ruleset.IPv6: reachOfChain(v, ruleset.IPv6)}
+		if c.want == nil || (c.want.Hook == ruleset.NoHook) != (v.Hook == ruleset.NoHook) || !maps.EqualFunc(c.reaches, reaches, reach.same) {
 			f.users(use{ruleset.KindChain, id.Name})
 		}
-		c.want = v
+		c.want, c.reaches = v, reaches
 		f.dirtyChains[c] = struct{}{}
 	case *ruleset.Set:
 		s := f.set(id.Name)

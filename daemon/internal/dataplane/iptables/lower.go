@@ -84,6 +84,8 @@ type resolver interface {
 	chain(name string) error
 	// entries are those of a dispatch map, and fail if it is not wanted.
 	entries(name string) (map[string]ruleset.Entry, error)
+	// reach is what a chain can matter to in a family.
+	reach(name string, f ruleset.Family) reach
 	// constant is the name of a set of exactly these prefixes.
 	constant(f ruleset.Family, nets []netip.Prefix) (string, error)
 }
@@ -108,10 +110,11 @@ type lowerer struct {
 	at       place
 	name     string // of the ruleset's chain
 	parts    []part
-	targets  []string // chains of the ruleset gone to
-	consts   []string // constant sets used
-	sets     []string // knames used
-	fromHost bool     // a rule asks FromHost
+	groups   map[string]int // how many groups of one name there are (tree.go)
+	targets  []string       // chains of the ruleset gone to
+	consts   []string       // constant sets used
+	sets     []string       // knames used
+	fromHost bool           // a rule asks FromHost
 	banned   map[string]bool
 }
 
@@ -168,17 +171,20 @@ func (l *lowerer) action(r *ruleset.Rule, index int, matches []string) error {
 		if err := l.chain(a.Target); err != nil {
 			return err
 		}
-		if len(matches) > 0 {
-			l.targets = append(l.targets, a.Target)
+		if a.Verb == ruleset.Jump && len(matches) == 1 && matches[0] == "" && len(l.banned) == 0 {
+			matches = l.resolver.reach(a.Target, l.at.family).matches()
+		}
+		if len(matches) == 0 {
+			return nil
+		}
+		l.targets = append(l.targets, a.Target)
+		if a.Verb == ruleset.Goto {
+			return each("-g " + chainName(a.Target))
 		}
 		for _, m := range matches {
-			if a.Verb == ruleset.Goto {
-				l.emit(m, "-g "+chainName(a.Target), r.Comment)
-				continue
-			}
 			l.emit(m, "-j "+chainName(a.Target), r.Comment)
-			l.emit(markIs(markDone, markDone), "-j RETURN", "")
 		}
+		l.emit(markIs(markDone, markDone), "-j RETURN", "")
 		return nil
 	case ruleset.DispatchIn, ruleset.DispatchOut:
 		entries, err := l.entries(a.Target)

@@ -25,6 +25,7 @@ func (names) chain(name string) error {
 	}
 	return nil
 }
+func (names) reach(string, ruleset.Family) reach { return everything }
 func (names) entries(string) (map[string]ruleset.Entry, error) {
 	return map[string]ruleset.Entry{"eth0": {Chain: "hi"}, "lo": {}, "gone": {Chain: "missing"}}, nil
 }

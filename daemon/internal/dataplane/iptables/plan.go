@@ -287,6 +287,15 @@ func (p *plan) chain(name string) error {
 	return nil
 }
 
+func (p *plan) reach(name string, fam ruleset.Family) reach {
+	p.uses(ruleset.KindChain, name)
+	c := p.f.chains[name]
+	if c == nil {
+		return everything
+	}
+	return c.reaches[fam]
+}
+
 func (p *plan) entries(name string) (map[string]ruleset.Entry, error) {
 	p.uses(ruleset.KindDispatch, name)
 	m := p.f.maps[name]

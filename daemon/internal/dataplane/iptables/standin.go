@@ -26,32 +26,48 @@ import (
 // lower renders a chain of the ruleset; the error says what stand-ins took
 // the place of.
 func (l *lowerer) lower(kname string, c *ruleset.Chain) (err error, exact bool) {
-	l.parts = []part{{name: kname}}
+	l.parts, l.groups = []part{{name: kname}}, map[string]int{}
 	exact = true
 	var errs []error
+	say := func(n *node) { errs = append(errs, l.orStandIn(n.rule, n.at, &exact)) }
+	var row []node
 	for i := range c.Rules {
-		r := &c.Rules[i]
-		at, n := len(l.parts), len(l.parts[len(l.parts)-1].lines)
-		err := l.rule(r, i)
-		if err != nil { // nothing of it stays
-			l.parts = l.parts[:at]
-			l.parts[at-1].lines = l.parts[at-1].lines[:n]
-			switch r.Action.Verb {
-			case ruleset.Log, ruleset.NoTrack:
-			case ruleset.Accept:
-				exact = false
-			default:
-				exact = false
-				l.emit("", "-j DROP", r.Comment)
-			}
-		} else if len(l.banned) > 0 {
-			err = l.ban(at-1, n, &exact)
+		n, ok := l.leaf(&c.Rules[i], i)
+		// Of what the kernel refuses it is best to know where it stands.
+		if ok && len(l.banned) == 0 {
+			row = append(row, n)
+			continue
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("rule %d: %w", i, err))
-		}
+		l.tree(row, say)
+		say(&n)
+		row = nil
 	}
+	l.tree(row, say)
 	return errors.Join(errs...), exact
+}
+
+// orStandIn renders a rule, or what stands in for it.
+func (l *lowerer) orStandIn(r *ruleset.Rule, i int, exact *bool) error {
+	at, n := len(l.parts), len(l.parts[len(l.parts)-1].lines)
+	err := l.rule(r, i)
+	if err != nil { // nothing of it stays
+		l.parts = l.parts[:at]
+		l.parts[at-1].lines = l.parts[at-1].lines[:n]
+		switch r.Action.Verb {
+		case ruleset.Log, ruleset.NoTrack:
+		case ruleset.Accept:
+			*exact = false
+		default:
+			*exact = false
+			l.emit("", "-j DROP", r.Comment)
+		}
+	} else if len(l.banned) > 0 {
+		err = l.ban(at-1, n, exact)
+	}
+	if err != nil {
+		return fmt.Errorf("rule %d: %w", i, err)
+	}
+	return nil
 }
 
 // ban puts stand-ins in the place of lines that the kernel has refused, from

@@ -59,9 +59,12 @@ var iptablesFaults = []mutation{
 	{file: "daemon/internal/dataplane/iptables/lower.go", old: `		if a.Yield {
 			return each("-g " + chainYield)`, now: `		if !a.Yield {
 			return each("-g " + chainYield)`, damage: "what policy allows is left to others, and what it leaves is accepted"},
-	{file: "daemon/internal/dataplane/iptables/lower.go", old: `			l.emit(markIs(markDone, markDone), "-j RETURN", "")`, now: ``, damage: "an accepted packet goes on behind a jump"},
+	{file: "daemon/internal/dataplane/iptables/lower.go", old: `		l.emit(markIs(markDone, markDone), "-j RETURN", "")`, now: ``, damage: "an accepted packet goes on behind a jump"},
+	{file: "daemon/internal/dataplane/iptables/tree.go", old: `	l.emit(markIs(markDone, markDone), "-j RETURN", "")`, now: ``, damage: "an accepted packet goes on behind a group of rules"},
+	{file: "daemon/internal/dataplane/iptables/tree.go", old: `g.reach = g.or(g.kids[i].reach)`, now: `g.reach = g.kids[i].reach`, damage: "packets pass groups by that have a rule for them"},
+	{file: "daemon/internal/dataplane/iptables/filter.go", old: ` || !maps.EqualFunc(c.reaches, reaches, reach.same)`, now: ``, damage: "packets pass a policy by that has a new rule for them"},
 	{file: "daemon/internal/dataplane/iptables/lower.go", old: `if r.Match.Family != ruleset.AnyFamily && r.Match.Family != l.at.family {`, now: `if r.Match.Family == l.at.family && l.at.family == ruleset.AnyFamily {`, damage: "rules of one family are in the tables of both"},
-	{file: "daemon/internal/dataplane/iptables/lower.go", old: `l.emit(m, "-g "+chainName(a.Target), r.Comment)`, now: `l.emit(m, "-j "+chainName(a.Target), r.Comment)`, damage: "goto comes back"},
+	{file: "daemon/internal/dataplane/iptables/lower.go", old: `return each("-g " + chainName(a.Target))`, now: `return each("-j " + chainName(a.Target))`, damage: "goto comes back"},
 }
 
 // flowFaults are in what decides which established flows are cut.
@@ -73,7 +76,7 @@ var flowFaults = []mutation{
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if w.flow.DNATed && w.packet.State != CtUntracked {`, now: `if w.flow.DNATed {`, damage: "an untracked packet is rewritten"},
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if !early || w.state.Chains[name].Priority >= priorityDNAT {`, now: `if !early || w.state.Chains[name].Priority >= -200 {`, damage: "preDNAT policy sees the new destination"},
 	{file: "daemon/internal/dataplane/conntrack/routes.go", old: `case to.kind == here, to.kind == shared && !fromHere:`, now: `case to.kind == here:`, damage: "broadcasts that come in are forwarded"},
-	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `case !p.cfg.InForce():`, now: `case !p.cfg.InForce() && p.pass != nil:`, damage: "flows are cut before the rules are in force"},
+	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `if len(p.noted) > 0 && p.cfg.InForce() {`, now: `if len(p.noted) > 0 {`, damage: "flows are cut before the rules are in force"},
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `	if e.zoned {`, now: `	if e.zoned && e.hasMaster {`, damage: "flows of other zones are cut"},
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `if _, ok := w.ended[r.master]; ok {`, now: `if _, ok := w.ended[r.master]; ok && len(w.ended) > 1 {`, damage: "what came of a flow that is cut goes on"},
 	{file: "daemon/internal/dataplane/conntrack/conntrack.go", old: `then := p.now.With(c.old)`, now: `then := p.now.With(nil)`, damage: "flows are compared with the first plan for ever"},
