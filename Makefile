@@ -19,7 +19,7 @@ PACKAGES := iproute2 nftables iptables ipset conntrack netcat-openbsd iputils-pi
 
 # The race detector needs a C compiler; ipset makes sets of others.
 # The packages are tested on machines of their own.
-test: PACKAGES += gcc libc6-dev ipset systemd-container debootstrap lintian rpm
+test: PACKAGES += gcc libc6-dev ipset systemd-container debootstrap lintian rpm rpmlint gpg apt-utils createrepo-c dnf
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,12 @@ man: ## write the manual pages (docs/man) from the text of --help
 package: nfpm ## deb and rpm packages for amd64 and arm64, checksums and bills of materials, in dist/
 	@NFPM=$(TOOLS)/nfpm packaging/build.sh
 
+repo: package ## signed apt and dnf repositories of the packages, in dist/repo (SIGNING_KEY=file REPO_URL=url)
+	@packaging/repo.sh
+
+rpmlint: package ## rpmlint of the rpms; what it is told is in packaging/rpmlint.toml
+	rpmlint -c packaging/rpmlint.toml dist/*.rpm
+
 nfpm: # the packager; newer versions need a module that not every proxy serves
 	@mkdir -p $(TOOLS)
 	@test -x $(TOOLS)/nfpm || GOBIN=$(TOOLS) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
@@ -79,4 +85,4 @@ ci: test lint ## what CI runs
 clean: ## remove what was built
 	rm -rf bin dist
 
-.PHONY: help deps build run lab lab-down test bench man package nfpm vet lint ci clean
+.PHONY: help deps build run lab lab-down test bench man package repo rpmlint nfpm vet lint ci clean

@@ -16,31 +16,8 @@ import (
 // scriptlets in a root without a running systemd; what rpm verifies is as
 // packaged, an edited configuration is kept, and nothing is left but that.
 func TestRPM_InARootOfItsOwn(t *testing.T) {
-	cmd := exec.Command("./machine.sh", "template")
-	cmd.Env = append(os.Environ(), "LAB=none")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("machine.sh template: %v\n%s", err, out)
-	}
 	first, next := built(t, "1.0.0"), built(t, "1.1.0")
-	dir := t.TempDir()
-	for _, d := range []string{"upper", "work", "root"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root := filepath.Join(dir, "root")
-	mount := func(args ...string) {
-		t.Helper()
-		if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
-			t.Fatalf("mount %q: %v\n%s", args, err, out)
-		}
-	}
-	mount("-t", "overlay", "overlay", "-o", "lowerdir=/var/cache/ripstop-test/debian,upperdir="+dir+"/upper,workdir="+dir+"/work", root)
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", root).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
+	root := ownRoot(t)
 	// --nodeps: systemd is there, but not as an rpm.
 	rpm := func(args ...string) string {
 		t.Helper()
