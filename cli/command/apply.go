@@ -21,6 +21,7 @@ type applyFlags struct {
 	writeFlags
 	serverSide, force bool
 	pruneFlags
+	confirmFlags
 	// tiers are those among the documents: a dry run makes none.
 	tiers map[string]bool
 }
@@ -54,6 +55,10 @@ one. Nothing is deleted unless everything was written.
 With --dry-run=server, and without --prune, a warning says if the SSH session
 that you work in on this machine would be denied, and by which rule.
 
+With --confirm TIME all of it is one change, of which nothing is written with a
+fault in any, and everything goes back after that time unless ripstop confirm is
+given before.
+
 A line for each resource says what was done: created, configured (changed),
 unchanged, applied (--server-side) or pruned.`,
 		Example: `  ripstop apply -f allow-ssh.yaml
@@ -66,7 +71,7 @@ unchanged, applied (--server-side) or pruned.`,
 			if err := in.given(cmd, "apply"); err != nil {
 				return err
 			}
-			if err := errors.Join(f.check(cmd), f.checkPrune(cmd)); err != nil {
+			if err := errors.Join(f.check(cmd), f.checkPrune(cmd), f.checkConfirm(cmd, f.writeFlags)); err != nil {
 				return err
 			}
 			if f.force && !f.serverSide {
@@ -83,6 +88,7 @@ unchanged, applied (--server-side) or pruned.`,
 	cmd.Flags().BoolVar(&f.serverSide, "server-side", false, "set only the fields that the files name, and keep those of other managers")
 	cmd.Flags().BoolVar(&f.force, "force-conflicts", false, "with --server-side: take over fields that other managers hold")
 	f.add(cmd)
+	f.addConfirm(cmd)
 	return cmd
 }
 
@@ -99,8 +105,16 @@ func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 	}
 	defer c.Close()
 	inOrder(docs)
+	if f.confirm != 0 {
+		return a.tryOut(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.applyAll(cmd, c, docs, f) })
+	}
+	return a.applyAll(cmd, c, docs, f)
+}
+
+// applyAll writes the documents, and prunes.
+func (a *app) applyAll(cmd *cobra.Command, c *client.Client, docs []api.Document, f applyFlags) error {
 	var changed []api.Object
-	err = a.each("apply", docs, f.suffix(), func(d api.Document) (string, api.Key, error) {
+	err := a.each("apply", docs, f.suffix(), func(d api.Document) (string, api.Key, error) {
 		done, o, err := applyOne(cmd.Context(), c, d, f)
 		if err != nil || o == nil {
 			return done, d.Object.Key(), err

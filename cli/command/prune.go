@@ -59,10 +59,10 @@ func (f *pruneFlags) mark(docs []api.Document) {
 
 // pruned are the kinds that pruning looks at: what people apply. What hosts
 // report themselves is theirs to delete, namespaces may hold what others made,
-// and credentials are revoked by name.
+// credentials are revoked by name, and changes and the history are the server's.
 func pruned() []api.Descriptor {
 	return slices.DeleteFunc(api.Kinds(), func(d api.Descriptor) bool {
-		return slices.Contains([]api.Kind{api.KindNamespace, api.KindClusterInformation, api.KindHostStatus, api.KindCredential}, d.Kind)
+		return slices.Contains([]api.Kind{api.KindNamespace, api.KindClusterInformation, api.KindHostStatus, api.KindCredential, api.KindChange, api.KindRevision}, d.Kind)
 	})
 }
 

@@ -169,6 +169,7 @@ unless NO_COLOR is set.`,
 	root.AddCommand(
 		a.getCommand(),
 		a.applyCommand(),
+		a.confirmCommand(),
 		a.createCommand(),
 		a.replaceCommand(),
 		a.deleteCommand(),

@@ -52,9 +52,12 @@ type Operator struct {
 
 // ChangedObject is one object of a change.
 type ChangedObject struct {
-	Kind      Kind   `json:"kind"`
+	// Kind is the object's kind.
+	Kind Kind `json:"kind"`
+	// Namespace is where the object stands; empty for kinds that are in none.
 	Namespace string `json:"namespace,omitempty"`
-	Name      string `json:"name"`
+	// Name is the object's name.
+	Name string `json:"name"`
 	// Before is what was stored, After what the change writes. Without a value
 	// there was, or is to be, no such object.
 	Before ChangedValue `json:"before,omitzero"`

@@ -139,7 +139,7 @@ func TestMatrix_EveryRouteForEveryRole(t *testing.T) {
 		api.KindTier, api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 		api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindProfile, api.KindHostEndpoint, api.KindWorkloadEndpoint, api.KindIPPool, api.KindNamespace,
 	}
-	parted := []api.Kind{api.KindTier, api.KindIPPool, api.KindNode, api.KindHostStatus, api.KindNamespace} // have a status by itself
+	parted := []api.Kind{api.KindTier, api.KindIPPool, api.KindNode, api.KindHostStatus, api.KindNamespace, api.KindChange} // have a status by itself
 	may := func(role string, k *kindInfo, verb, name, sub string) bool {
 		isRead := slices.Contains(reads, verb)
 		if sub != "" && !slices.Contains(parted, k.Kind) && role != "admin" {
@@ -157,7 +157,7 @@ func TestMatrix_EveryRouteForEveryRole(t *testing.T) {
 			case api.KindNode, api.KindHostStatus:
 				// A name in the body comes too late for what is asked here.
 				return verb == "create" || name == "own" && verb != "delete" && verb != "deletecollection"
-			case api.KindRole, api.KindRoleBinding, api.KindCredential:
+			case api.KindRole, api.KindRoleBinding, api.KindCredential, api.KindRevision:
 				return false
 			}
 			return isRead && sub == ""

@@ -354,9 +354,6 @@ func (s *Server) endChange(r *request, what string, end func(context.Context, *a
 	ctx, cancel := context.WithTimeout(r.Context(), storeTime)
 	defer cancel()
 	c, err := changes.Get(ctx, s.cfg.Store, r.attrs.Name)
-	if isNotFound(err) && r.grant.None() {
-		err = s.refuse(r, what, "")
-	}
 	if err != nil {
 		return s.failed(r, err)
 	}

@@ -87,6 +87,7 @@ var facts = map[string]node{
 	"DatastoreStatus.Source":                         {"enum": words("live", "snapshot")},
 	"EndpointState.Status":                           {"enum": words("up", "down", "error")},
 	"Condition.Status":                               {"enum": words("True", "False", "Unknown")},
+	"ChangeStatus.Phase":                             {"enum": words(string(api.ChangePending), string(api.ChangeRollingBack), string(api.ChangeRolledBack))},
 	"Meta.Finalizers":                                {"x-kubernetes-list-type": "set"},
 	"Meta.OwnerReferences":                           {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": words("uid")},
 }
@@ -231,6 +232,8 @@ func (g *generator) ref(t reflect.Type) string {
 		prefix = metaPrefix
 	case reflect.TypeFor[api.PolicySpec]():
 		name = string(g.kind.Kind) + "Spec"
+	case reflect.TypeFor[api.RevisionRecord]():
+		name = string(api.KindRevision)
 	}
 	full := prefix + name
 	if _, done := g.defs[full]; done {
@@ -293,7 +296,7 @@ func (g *generator) field(t reflect.Type, name string, f reflect.StructField, ta
 	switch p, isParameter := g.felix[tag]; {
 	case owner == "TypeMeta":
 		description = map[string]string{"kind": "Kind of this object, as in the name of its schema.", "apiVersion": "Group and version of the schema of this object."}[tag]
-	case t.Name() == string(g.kind.Kind) && slices.Contains([]string{"metadata", "spec", "status"}, tag):
+	case name == string(g.kind.Kind) && slices.Contains([]string{"metadata", "spec", "status"}, tag):
 		description = map[string]string{"metadata": "Name, labels and what else every kind has.", "spec": "What is wanted.", "status": "What is."}[tag]
 	case t == reflect.TypeFor[api.FelixConfigurationSpec]() && isParameter:
 		description = g.parameter(s, p)

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
+	"github.com/ripstop/ripstop/daemon/store"
+)
+
+// confirmFlags are the flags of a command whose writes may go back by
+// themselves.
+type confirmFlags struct {
+	confirm   time.Duration
+	mustReach []string
+}
+
+func (f *confirmFlags) addConfirm(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.confirm, "confirm", 0, "everything goes back after this time (10s to 24h) unless ripstop confirm is given before")
+	cmd.Flags().StringArrayVar(&f.mustReach, "must-reach", nil, "with --confirm: an address, as tcp:192.0.2.1:443, that every host must reach")
+	_ = cmd.RegisterFlagCompletionFunc("confirm", cobra.NoFileCompletions)
+	_ = cmd.RegisterFlagCompletionFunc("must-reach", cobra.NoFileCompletions)
+}
+
+func (f *confirmFlags) checkConfirm(cmd *cobra.Command, w writeFlags) error {
+	given := cmd.Flags().Changed("confirm")
+	switch {
+	case given && (f.confirm < api.MinChangeTimeout || f.confirm > api.MaxChangeTimeout):
+		return usage(cmd, "%s: --confirm %v: want a time from 10s to 24h", cmd.Name(), f.confirm)
+	case given && w.dryRun != "none":
+		return usage(cmd, "%s: give --confirm or --dry-run, not both", cmd.Name())
+	case len(f.mustReach) > 0 && !given:
+		return usage(cmd, "%s: --must-reach goes with --confirm", cmd.Name())
+	}
+	return nil
+}
+
+// tryOut has do write into a change, which goes back unless it is confirmed.
+func (a *app) tryOut(cmd *cobra.Command, c *client.Client, f confirmFlags, do func(c *client.Client) error) error {
+	collected := c.Collect()
+	out := a.Out
+	a.Out = io.Discard // what is done is told when it is done
+	err := do(collected)
+	a.Out = out
+	if err != nil || len(collected.Collected()) == 0 {
+		return err
+	}
+	done, err := c.RequestChange(cmd.Context(), api.ChangeRequestSpec{
+		Timeout: api.Duration{Duration: f.confirm}, MustReach: f.mustReach, How: "ripstop " + cmd.Name() + " --confirm", Writes: collected.Collected(),
+	})
+	if err != nil {
+		return fmt.Errorf("%s: nothing was written: %w", cmd.Name(), err)
+	}
+	for _, w := range done.Writes {
+		fmt.Fprintf(a.Out, "%s %s\n", nameOf(w.Key()), w.Done)
+	}
+	if done.Change == "" {
+		fmt.Fprintln(a.Err, "nothing was to be changed, so there is nothing to confirm")
+		return nil
+	}
+	fmt.Fprintf(a.Err, "change %s goes back at %s UTC unless it is confirmed: ripstop confirm %s\n", done.Change, done.Until.UTC().Format("15:04:05"), done.Change)
+	return nil
+}
+
+func (a *app) confirmCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "confirm [CHANGE]",
+		Short: "Let a change stay that would go back by itself",
+		Long: `confirm lets a change stay that was made with --confirm. Without a name it is
+the one that waits, if there is only one.
+
+The exit code is 1 if the change cannot be confirmed: because it went back, or
+there is none of this name.`,
+		Example: `  ripstop apply -f policies/ --confirm 2m
+  ripstop confirm
+  ripstop get changes`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage(cmd, "confirm: want one change, have %q", args)
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.connect(cmd, false)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			if len(args) == 0 {
+				waiting, err := pending(cmd, c)
+				if err != nil {
+					return fmt.Errorf("confirm: %w", err)
+				}
+				if len(waiting) != 1 {
+					return fmt.Errorf("confirm: %d changes wait; name the one that is meant: %s", len(waiting), strings.Join(waiting, ", "))
+				}
+				args = waiting
+			}
+			if _, err := c.Confirm(cmd.Context(), args[0]); err != nil {
+				return fmt.Errorf("confirm %s: %w", args[0], err)
+			}
+			fmt.Fprintf(a.Out, "change/%s confirmed\n", args[0])
+			return nil
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+}
+
+// pending are the names of the changes that wait.
+func pending(cmd *cobra.Command, c *client.Client) ([]string, error) {
+	objs, _, err := c.List(cmd.Context(), api.KindChange, store.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, o := range objs {
+		if ch, is := o.(*api.Change); is && ch.Status.Phase == api.ChangePending {
+			names = append(names, ch.Name)
+		}
+	}
+	return names, nil
+}
