@@ -93,24 +93,33 @@ there is none of this name.`,
 				return err
 			}
 			defer c.Close()
-			if len(args) == 0 {
-				waiting, err := pending(cmd, c)
-				if err != nil {
-					return fmt.Errorf("confirm: %w", err)
-				}
-				if len(waiting) != 1 {
-					return fmt.Errorf("confirm: %d changes wait; name the one that is meant: %s", len(waiting), strings.Join(waiting, ", "))
-				}
-				args = waiting
+			name, err := theOne(cmd, c, args)
+			if err != nil {
+				return err
 			}
-			if _, err := c.Confirm(cmd.Context(), args[0]); err != nil {
-				return fmt.Errorf("confirm %s: %w", args[0], err)
+			if _, err := c.Confirm(cmd.Context(), name); err != nil {
+				return fmt.Errorf("confirm %s: %w", name, err)
 			}
-			fmt.Fprintf(a.Out, "change/%s confirmed\n", args[0])
+			fmt.Fprintf(a.Out, "change/%s confirmed\n", name)
 			return nil
 		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
+}
+
+// theOne is the change that a command names, or else the only one that waits.
+func theOne(cmd *cobra.Command, c *client.Client, args []string) (string, error) {
+	if len(args) > 0 {
+		return args[0], nil
+	}
+	waiting, err := pending(cmd, c)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", cmd.Name(), err)
+	}
+	if len(waiting) != 1 {
+		return "", fmt.Errorf("%s: %d changes wait; name the one that is meant: %s", cmd.Name(), len(waiting), strings.Join(waiting, ", "))
+	}
+	return waiting[0], nil
 }
 
 // pending are the names of the changes that wait.

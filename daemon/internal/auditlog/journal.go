@@ -72,14 +72,16 @@ func (l *Log) tellJournal() {
 
 // ToJournald is a Config.Journal that writes to systemd's journal: a sentence
 // as message, and number, hash and line as fields, so that the journal is a
-// witness of the chain. It is nil where no journal runs.
-func ToJournald() func(*audit.Record, []byte) error {
+// witness of the chain, under the name that identifier gives it
+// (SYSLOG_IDENTIFIER): each chain of a machine has one of its own. It is nil
+// where no journal runs.
+func ToJournald(identifier string) func(*audit.Record, []byte) error {
 	if !journal.Enabled() {
 		return nil
 	}
 	return func(r *audit.Record, line []byte) error {
 		return journal.Send(sentence(r), journal.PriInfo, map[string]string{
-			"SYSLOG_IDENTIFIER":      "ripstop-audit",
+			"SYSLOG_IDENTIFIER":      identifier,
 			"RIPSTOP_AUDIT_SEQ":      fmt.Sprint(r.Seq),
 			"RIPSTOP_AUDIT_HASH":     audit.Hash(line),
 			"RIPSTOP_AUDIT_STAGE":    string(r.Stage),

@@ -21,7 +21,7 @@ type record struct{ *auditlog.Log }
 func openRecord(cfg config.Config, log *slog.Logger) (record, error) {
 	l, err := auditlog.Open(auditlog.Config{
 		Dir: filepath.Join(cfg.StateDir, "agent", "audit"), MaxBytes: 1 << 20, Keep: 4,
-		Program: "ripstopd " + api.Version, Journal: auditlog.ToJournald(), Log: log.With("part", "audit"),
+		Program: "ripstopd " + api.Version, Journal: auditlog.ToJournald("ripstopd-audit"), Log: log.With("part", "audit"),
 	})
 	return record{l}, err
 }

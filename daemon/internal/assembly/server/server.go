@@ -116,7 +116,7 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 	served.Authn = authn.New(oidc, nil)
 	record, err := auditlog.Open(auditlog.Config{
 		Dir: filepath.Join(cfg.StateDir, auditDir), MaxBytes: cfg.AuditFileBytes, Keep: cfg.AuditFiles,
-		Program: "ripstop-server " + api.Version, Journal: auditlog.ToJournald(), Log: log.With("part", "audit"),
+		Program: "ripstop-server " + api.Version, Journal: auditlog.ToJournald("ripstop-audit"), Log: log.With("part", "audit"),
 	})
 	if err != nil {
 		return err
