@@ -118,6 +118,10 @@ func New(c Config) *Filter {
 		shadow: map[api.Key]api.Event{}, seen: map[string]bool{}}
 	for _, o := range f.load() {
 		f.open[o.change.Name] = o
+		if !o.back && !o.deadline.After(c.Clock.Now()) {
+			// Now, so that nothing new is enforced before Run looks.
+			o.back, o.reason = true, ReasonTimeout
+		}
 		f.holdLocked(o)
 	}
 	f.tellLocked()
@@ -245,7 +249,11 @@ func (f *Filter) openLocked(ctx context.Context, ev api.Event, c *api.Change) er
 				f.shadow[obj.Key()] = early
 			}
 		}
-		if err := f.cfg.Saved.Events(ctx, f.before(o, ev.Revision-1)); err != nil {
+		// At what revision the old values were stored nobody says. Zero, which the
+		// next listing settles: any other may be higher than that of an object
+		// that is never written, and the store would look as if it had gone back
+		// in time.
+		if err := f.cfg.Saved.Events(ctx, f.before(o)); err != nil {
 			return err
 		}
 	}
@@ -265,7 +273,7 @@ func (f *Filter) openLocked(ctx context.Context, ev api.Event, c *api.Change) er
 }
 
 // before are the objects of a change as they were.
-func (f *Filter) before(o *open, rev api.Revision) []api.Event {
+func (f *Filter) before(o *open) []api.Event {
 	var evs []api.Event
 	for _, obj := range o.change.Spec.Objects {
 		k := obj.Key()
@@ -277,7 +285,7 @@ func (f *Filter) before(o *open, rev api.Revision) []api.Event {
 			f.cfg.Log.Error("What was before a change cannot be read, so it stays as it is", "change", o.change.Name, "object", k.String(), "err", err)
 			continue
 		}
-		evs = append(evs, api.Event{Key: k, Object: v, Revision: rev})
+		evs = append(evs, api.Event{Key: k, Object: v})
 	}
 	return evs
 }
@@ -288,7 +296,7 @@ func (f *Filter) backLocked(ctx context.Context, o *open, reason string) error {
 	f.saveLocked() // before, so that a restart does not undo it
 	f.cfg.Log.Warn("This host has gone back to what was before a change", "change", o.change.Name, "reason", reason)
 	f.tellLocked()
-	return f.cfg.Enforced.Events(ctx, f.before(o, 0))
+	return f.cfg.Enforced.Events(ctx, f.before(o))
 }
 
 // caughtUpLocked reports whether the store has gone back and all that it has
@@ -393,6 +401,13 @@ const look = 5 * time.Second
 func (f *Filter) Run(ctx context.Context, then func(ctx context.Context, name, reason string)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	f.mu.Lock()
+	for name, o := range f.open { // the agent before may not have come to tell
+		if reason := o.reason; o.back && !o.restored {
+			wg.Go(func() { then(ctx, name, reason) })
+		}
+	}
+	f.mu.Unlock()
 	for {
 		f.mu.Lock()
 		f.forgetLocked(f.cfg.Clock.Now())
