@@ -95,3 +95,47 @@ func TestTrial_AnObjectThatIsNeverWrittenDoesNotLookNewer(t *testing.T) {
 		}
 	}
 }
+
+// TestTrial_TheNextChangeOfAnObjectIsHeldToo: the first was rolled back, and
+// what it never came to write (bb) is still waited for.
+func TestTrial_TheNextChangeOfAnObjectIsHeldToo(t *testing.T) {
+	w := newWorld(t)
+	w.tell(w.ofChange(api.ChangePending, 10))
+	w.tell(is("aa", "fd00::/8", 11), is("cc", "", 13), w.ofChange(api.ChangeRolledBack, 23), is("cc", "10.3.0.0/16", 20), is("aa", "10.0.0.0/8", 22))
+	next := w.ofChange(api.ChangePending, 30)
+	c := api.Clone(next.Object).(*api.Change)
+	c.Name = change + "2"
+	next.Key.Name, next.Object = c.Name, c
+	w.tell(next)
+	w.tell(is("aa", "fd00::/8", 31), is("bb", "10.2.0.0/16", 32), is("cc", "", 33))
+	w.want("the second is on trial", newer, old)
+	if went, err := w.f.Back(t.Context(), c.Name, "a probe"); !went || err != nil {
+		t.Errorf("it does not go back: %v, %v", went, err)
+	}
+	w.want("the second went back", old, old)
+}
+
+// TestTrial_AKindThatTheStreamDoesNotTellOfIsNotWaitedFor: an agent reads no
+// roles.
+func TestTrial_AKindThatTheStreamDoesNotTellOfIsNotWaitedFor(t *testing.T) {
+	for _, kinds := range [][]api.Kind{nil, {api.KindChange, api.KindGlobalNetworkSet}} {
+		w := newWorld(t)
+		w.f.cfg.Kinds = kinds
+		role := func(ev api.Event) api.Event {
+			c := api.Clone(ev.Object).(*api.Change)
+			c.Spec.Objects = append(c.Spec.Objects, api.ChangedObject{Kind: api.KindRole, Name: "r"})
+			if c.Status.Objects != nil {
+				c.Status.Objects = append(c.Status.Objects, api.ChangeResult{Revision: 19})
+			}
+			ev.Object = c
+			return ev
+		}
+		w.tell(role(w.ofChange(api.ChangePending, 10)))
+		w.tell(is("aa", "fd00::/8", 11), is("bb", "10.2.0.0/16", 12), is("cc", "", 13))
+		w.tell(role(w.ofChange(api.ChangeRolledBack, 23)))
+		w.tell(is("cc", "10.3.0.0/16", 20), is("bb", "", 21), is("aa", "10.0.0.0/8", 22))
+		if got := len(w.f.Open()); (got != 0) != (kinds == nil) {
+			t.Errorf("the stream tells of %v: %d are open", kinds, got)
+		}
+	}
+}

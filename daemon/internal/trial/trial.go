@@ -37,6 +37,8 @@ import (
 type Config struct {
 	// Enforced and Saved take the stream.
 	Enforced, Saved syncer.Sink
+	// Kinds are those that the stream tells of; nil: all.
+	Kinds []api.Kind
 	// Dir is the agent's directory: open changes are kept there.
 	Dir string
 	// Changed, if not nil, is told of the open changes whenever they have
@@ -239,6 +241,15 @@ func (f *Filter) openLocked(ctx context.Context, ev api.Event, c *api.Change) er
 		if c.Status.Phase == api.ChangeRolledBack {
 			return nil // this host has never heard of it
 		}
+		// Of two changes of one object the server begins the second only once
+		// the store has gone back from the first, which is over then.
+		for _, obj := range c.Spec.Objects {
+			if first := f.open[f.held[obj.Key()]]; first != nil && first.restored {
+				if err := f.closeLocked(ctx, first.change.Name); err != nil {
+					return err
+				}
+			}
+		}
 		now := f.cfg.Clock.Now()
 		o = &open{change: c, deadline: now.Add(c.Spec.Timeout.Duration), until: now.Add(c.Spec.Timeout.Duration).Round(0)}
 		f.open[c.Name] = o
@@ -309,6 +320,9 @@ func (f *Filter) caughtUpLocked(o *open) bool {
 	}
 	for i, obj := range o.change.Spec.Objects {
 		r, k := o.change.Status.Objects[i], obj.Key()
+		if f.cfg.Kinds != nil && !slices.Contains(f.cfg.Kinds, k.Kind) {
+			continue // the stream never tells of it
+		}
 		last, seen := f.shadow[k]
 		switch {
 		case f.held[k] != o.change.Name || r.Left != "":
