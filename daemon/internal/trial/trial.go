@@ -37,6 +37,8 @@ import (
 type Config struct {
 	// Enforced and Saved take the stream.
 	Enforced, Saved syncer.Sink
+	// Kinds are those that the stream tells of; nil: all.
+	Kinds []api.Kind
 	// Dir is the agent's directory: open changes are kept there.
 	Dir string
 	// Changed, if not nil, is told of the open changes whenever they have
@@ -118,6 +120,10 @@ func New(c Config) *Filter {
 		shadow: map[api.Key]api.Event{}, seen: map[string]bool{}}
 	for _, o := range f.load() {
 		f.open[o.change.Name] = o
+		if !o.back && !o.deadline.After(c.Clock.Now()) {
+			// Now, so that nothing new is enforced before Run looks.
+			o.back, o.reason = true, ReasonTimeout
+		}
 		f.holdLocked(o)
 	}
 	f.tellLocked()
@@ -235,6 +241,15 @@ func (f *Filter) openLocked(ctx context.Context, ev api.Event, c *api.Change) er
 		if c.Status.Phase == api.ChangeRolledBack {
 			return nil // this host has never heard of it
 		}
+		// Of two changes of one object the server begins the second only once
+		// the store has gone back from the first, which is over then.
+		for _, obj := range c.Spec.Objects {
+			if first := f.open[f.held[obj.Key()]]; first != nil && first.restored {
+				if err := f.closeLocked(ctx, first.change.Name); err != nil {
+					return err
+				}
+			}
+		}
 		now := f.cfg.Clock.Now()
 		o = &open{change: c, deadline: now.Add(c.Spec.Timeout.Duration), until: now.Add(c.Spec.Timeout.Duration).Round(0)}
 		f.open[c.Name] = o
@@ -245,7 +260,11 @@ func (f *Filter) openLocked(ctx context.Context, ev api.Event, c *api.Change) er
 				f.shadow[obj.Key()] = early
 			}
 		}
-		if err := f.cfg.Saved.Events(ctx, f.before(o, ev.Revision-1)); err != nil {
+		// At what revision the old values were stored nobody says. Zero, which the
+		// next listing settles: any other may be higher than that of an object
+		// that is never written, and the store would look as if it had gone back
+		// in time.
+		if err := f.cfg.Saved.Events(ctx, f.before(o)); err != nil {
 			return err
 		}
 	}
@@ -265,7 +284,7 @@ func (f *Filter) openLocked(ctx context.Context, ev api.Event, c *api.Change) er
 }
 
 // before are the objects of a change as they were.
-func (f *Filter) before(o *open, rev api.Revision) []api.Event {
+func (f *Filter) before(o *open) []api.Event {
 	var evs []api.Event
 	for _, obj := range o.change.Spec.Objects {
 		k := obj.Key()
@@ -277,7 +296,7 @@ func (f *Filter) before(o *open, rev api.Revision) []api.Event {
 			f.cfg.Log.Error("What was before a change cannot be read, so it stays as it is", "change", o.change.Name, "object", k.String(), "err", err)
 			continue
 		}
-		evs = append(evs, api.Event{Key: k, Object: v, Revision: rev})
+		evs = append(evs, api.Event{Key: k, Object: v})
 	}
 	return evs
 }
@@ -288,7 +307,7 @@ func (f *Filter) backLocked(ctx context.Context, o *open, reason string) error {
 	f.saveLocked() // before, so that a restart does not undo it
 	f.cfg.Log.Warn("This host has gone back to what was before a change", "change", o.change.Name, "reason", reason)
 	f.tellLocked()
-	return f.cfg.Enforced.Events(ctx, f.before(o, 0))
+	return f.cfg.Enforced.Events(ctx, f.before(o))
 }
 
 // caughtUpLocked reports whether the store has gone back and all that it has
@@ -301,6 +320,9 @@ func (f *Filter) caughtUpLocked(o *open) bool {
 	}
 	for i, obj := range o.change.Spec.Objects {
 		r, k := o.change.Status.Objects[i], obj.Key()
+		if f.cfg.Kinds != nil && !slices.Contains(f.cfg.Kinds, k.Kind) {
+			continue // the stream never tells of it
+		}
 		last, seen := f.shadow[k]
 		switch {
 		case f.held[k] != o.change.Name || r.Left != "":
@@ -393,6 +415,13 @@ const look = 5 * time.Second
 func (f *Filter) Run(ctx context.Context, then func(ctx context.Context, name, reason string)) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	f.mu.Lock()
+	for name, o := range f.open { // the agent before may not have come to tell
+		if reason := o.reason; o.back && !o.restored {
+			wg.Go(func() { then(ctx, name, reason) })
+		}
+	}
+	f.mu.Unlock()
 	for {
 		f.mu.Lock()
 		f.forgetLocked(f.cfg.Clock.Now())

@@ -136,7 +136,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(status.NewCollector(board), status.NewRuleCounts(l.filter.counts), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	denials := status.NewDenials(l.filter.counts, l.denying.denies)
-	trials := trial.New(trial.Config{Enforced: buffer, Saved: writer, Dir: filepath.Join(cfg.StateDir, "agent"),
+	trials := trial.New(trial.Config{Enforced: buffer, Saved: writer, Kinds: kinds, Dir: filepath.Join(cfg.StateDir, "agent"),
 		Changed: board.SetChanges, Log: log.With("part", "trial")})
 	undo := func(ctx context.Context, name, reason string) { goBack(ctx, store, log, trials, name, reason) }
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
