@@ -41,7 +41,7 @@ func newLane(t testing.TB, ns *netnstest.NS) *lane {
 		if l.filter, err = nftables.New(nftables.Config{}); err != nil {
 			return err
 		}
-		l.part, err = New(Config{InForce: l.filter.InForce, Log: slog.New(slog.DiscardHandler)})
+		l.part, err = New(Config{InForce: l.filter.InForce, Labels: l.filter.Labels, Log: slog.New(slog.DiscardHandler)})
 		return err
 	})
 	t.Cleanup(func() { l.part.Close(); l.filter.Close() })
@@ -69,7 +69,7 @@ func (l *lane) settle() Summary {
 	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		again := l.turn()
-		if l.part.pass == nil && len(l.part.noted) == 0 {
+		if l.part.pass == nil && len(l.part.noted) == 0 && l.part.seen {
 			return l.part.Summary()
 		}
 		time.Sleep(min(again, time.Millisecond))
@@ -93,7 +93,8 @@ func (l *lane) turn() (again time.Duration) {
 	return again
 }
 
-// entries are the connections that the namespace tracks.
+// entries are the connections that the namespace tracks, but for those that
+// were cut and still have an entry.
 func (l *lane) entries() map[tuple]entry {
 	l.t.Helper()
 	out := map[tuple]entry{}
@@ -105,6 +106,9 @@ func (l *lane) entries() map[tuple]entry {
 		defer table.close()
 		for done := false; !done; {
 			if done, err = table.next(func(e *entry) error {
+				if e.labelled {
+					return nil
+				}
 				copied := *e
 				copied.id, copied.rawOrig = append([]byte(nil), e.id...), append([]byte(nil), e.rawOrig...)
 				out[e.orig] = copied
