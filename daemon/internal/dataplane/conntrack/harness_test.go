@@ -11,21 +11,45 @@ import (
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
+	"github.com/ripstop/ripstop/daemon/internal/reconcile"
 )
 
 // lane is a filter and a Part in a namespace, driven by hand.
 type lane struct {
 	t       testing.TB
 	ns      *netnstest.NS
-	filter  *nftables.Filter
+	filter  packetFilter
 	part    *Part
 	planner *dataplane.Planner
 	// filtering is how long the filter has taken, all in all.
 	filtering time.Duration
+}
+
+// packetFilter is the filter of a lane.
+type packetFilter interface {
+	reconcile.Part
+	reconcile.Wanter[ruleset.ID, ruleset.Object]
+	InForce() bool
+	Labels() bool
+	Close() error
+}
+
+// filters are all that a lane can have.
+var filters = map[string]func() (packetFilter, error){
+	"nftables":           func() (packetFilter, error) { return nftables.New(nftables.Config{}) },
+	"iptables legacy":    func() (packetFilter, error) { return openIPTables(iptables.Legacy) },
+	"iptables nf_tables": func() (packetFilter, error) { return openIPTables(iptables.NFT) },
+}
+
+func openIPTables(v iptables.Variant) (packetFilter, error) {
+	c := iptables.Default()
+	c.Variant = v
+	return iptables.New(c)
 }
 
 // tee is what assembly has between the planner and the parts.
@@ -34,11 +58,13 @@ type tee struct{ l *lane }
 func (t tee) Want(id ruleset.ID, o ruleset.Object) { t.l.filter.Want(id, o); t.l.part.Want(id, o) }
 func (t tee) Unwant(id ruleset.ID)                 { t.l.filter.Unwant(id); t.l.part.Unwant(id) }
 
-func newLane(t testing.TB, ns *netnstest.NS) *lane {
+func newLane(t testing.TB, ns *netnstest.NS) *lane { return newLaneOn(t, ns, filters["nftables"]) }
+
+func newLaneOn(t testing.TB, ns *netnstest.NS, open func() (packetFilter, error)) *lane {
 	t.Helper()
 	l := &lane{t: t, ns: ns}
 	ns.MustDo(func() (err error) {
-		if l.filter, err = nftables.New(nftables.Config{}); err != nil {
+		if l.filter, err = open(); err != nil {
 			return err
 		}
 		l.part, err = New(Config{InForce: l.filter.InForce, Labels: l.filter.Labels, Log: slog.New(slog.DiscardHandler)})

@@ -120,7 +120,13 @@ func (f *flow) hears(wait time.Duration) bool {
 // direction in which the flows began, and lets the far end begin others. Allowed
 // again, the same flows go on.
 func TestNetnsConntrack_ForwardedFlowThatTheFarEndPushesIsEnded(t *testing.T) {
-	b := newBed(t)
+	for name, open := range filters {
+		t.Run(name, func(t *testing.T) { endPushed(t, open) })
+	}
+}
+
+func endPushed(t *testing.T, on func() (packetFilter, error)) {
+	b := newBedOn(t, on)
 	b.pusher(server4 + ":80")
 	b.pusher("[" + server6 + "]:80")
 	serve(t, b.server, server4+":81")
@@ -154,7 +160,7 @@ func TestNetnsConntrack_ForwardedFlowThatTheFarEndPushesIsEnded(t *testing.T) {
 	expect(t, true, kept)
 	// Another agent finds them as this one left them.
 	b.filter.Close()
-	b.lane = newLane(t, b.host)
+	b.lane = newLaneOn(t, b.host, on)
 	b.say(settings(intent.Settings{}), open, ep, deny)
 	if n := b.labelled(); n < len(cut)/2 {
 		t.Errorf("%d flows labelled under another agent that denies them, want those that did not end since", n)
