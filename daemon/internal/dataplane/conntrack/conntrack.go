@@ -37,6 +37,13 @@ const (
 	waitForFilter = 100 * time.Millisecond
 	// usageEvery is how often to look how full the table is.
 	usageEvery = 5 * time.Second
+	// A pass that follows another waits for restShare times as long as that
+	// one took, but so that from the end of the one to the end of the other
+	// there is no more than about turnaround. So a stream of changes does not
+	// have the table listed again and again, and each is obeyed within a
+	// second; a change that comes alone does not wait.
+	restShare  = 10
+	turnaround = 500 * time.Millisecond
 )
 
 // Summary is what a Part has done and seen.
@@ -75,6 +82,8 @@ type Part struct {
 	told  bool // something was wanted
 	seen  bool // the flows that an agent before this one has labelled were looked at
 	pass  *pass
+	// rested is when the next pass may begin.
+	rested time.Time
 
 	cannotShut bool // the kernel was built without SOCK_DESTROY
 	summary    Summary
@@ -212,6 +221,8 @@ func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 			return again, nil
 		case !p.cfg.InForce():
 			return min(again, waitForFilter), nil
+		case time.Now().Before(p.rested):
+			return min(again, time.Until(p.rested)), nil
 		case !p.seen:
 			p.seen, p.pass = true, &pass{first: true, began: time.Now()}
 		case !p.begin():
@@ -252,7 +263,7 @@ func (p *Part) work(ctx context.Context) (done bool, err error) {
 		if err := p.routes.forget(); err != nil {
 			return false, err
 		}
-		if w.table, err = list(); err != nil {
+		if w.table, err = list(w.change.family()); err != nil {
 			return false, err
 		}
 		w.judged, w.related, w.ended = 0, nil, map[tuple]struct{}{}
@@ -386,6 +397,8 @@ func (p *Part) finish() {
 	w := p.pass
 	w.table.close()
 	p.pass = nil
+	took := time.Since(w.began)
+	p.rested = time.Now().Add(max(0, min(restShare*took, turnaround-took)))
 	s := &p.summary
 	if w.freed > 0 {
 		p.log.Info("Flows that were cut are allowed again", "flows", w.freed)
@@ -395,7 +408,7 @@ func (p *Part) finish() {
 	}
 	s.Cut += uint64(w.cut)
 	s.Failed += uint64(w.failed)
-	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), time.Since(w.began)
+	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), took
 	level := slog.LevelDebug
 	if w.cut+w.failed > 0 {
 		level = slog.LevelInfo

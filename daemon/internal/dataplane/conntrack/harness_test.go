@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
@@ -125,7 +127,7 @@ func (l *lane) entries() map[tuple]entry {
 	l.t.Helper()
 	out := map[tuple]entry{}
 	l.ns.MustDo(func() error {
-		table, err := list()
+		table, err := list(unix.AF_UNSPEC)
 		if err != nil {
 			return err
 		}

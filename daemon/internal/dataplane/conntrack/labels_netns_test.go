@@ -3,20 +3,24 @@
 package conntrack
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
+	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
 // labelled counts the entries that were cut and are still there.
 func (b *bed) labelled() (n int) {
 	b.t.Helper()
 	b.host.MustDo(func() error {
-		table, err := list()
+		table, err := list(unix.AF_UNSPEC)
 		if err != nil {
 			return err
 		}
@@ -36,13 +40,12 @@ func (b *bed) labelled() (n int) {
 	return n
 }
 
-// pusher sends to whoever has spoken to it last, again and again, over TCP and
-// UDP, and counts nothing: what arrives is what matters.
-func (b *bed) pusher(address string) {
+// pusher goes on sending to whoever has spoken to it, over TCP and UDP.
+func (b *bed) pusher(ns *netnstest.NS, address string) {
 	b.t.Helper()
 	var l net.Listener
 	var u *net.UDPConn
-	b.server.MustDo(func() (err error) {
+	ns.MustDo(func() (err error) {
 		if l, err = net.Listen("tcp", address); err != nil {
 			return err
 		}
@@ -76,7 +79,7 @@ func (b *bed) pusher(address string) {
 				return
 			}
 			go func() {
-				for err == nil {
+				for err := error(nil); !errors.Is(err, net.ErrClosed); { // it is told when a rule drops what it sends
 					_, err = u.WriteToUDPAddrPort([]byte("push\n"), from)
 					time.Sleep(5 * time.Millisecond)
 				}
@@ -115,11 +118,12 @@ func (f *flow) hears(wait time.Duration) bool {
 	return true // it does not end
 }
 
-// TestNetnsConntrack_ForwardedFlowThatTheFarEndPushesIsEnded: TCP and UDP, both
-// families, with and without a rewritten destination; policy denies only the
+// TestNetnsConntrack_FlowThatTheFarEndPushesIsEnded: TCP and UDP through this
+// host, both families, with and without a rewritten destination, and UDP to it;
+// policy denies only the
 // direction in which the flows began, and lets the far end begin others. Allowed
 // again, the same flows go on.
-func TestNetnsConntrack_ForwardedFlowThatTheFarEndPushesIsEnded(t *testing.T) {
+func TestNetnsConntrack_FlowThatTheFarEndPushesIsEnded(t *testing.T) {
 	for name, open := range filters {
 		t.Run(name, func(t *testing.T) { endPushed(t, open) })
 	}
@@ -127,15 +131,17 @@ func TestNetnsConntrack_ForwardedFlowThatTheFarEndPushesIsEnded(t *testing.T) {
 
 func endPushed(t *testing.T, on func() (packetFilter, error)) {
 	b := newBedOn(t, on)
-	b.pusher(server4 + ":80")
-	b.pusher("[" + server6 + "]:80")
+	b.pusher(b.server, server4+":80")
+	b.pusher(b.server, "["+server6+"]:80")
+	b.pusher(b.host, host4+":80")
+	b.pusher(b.host, "["+host6+"]:80")
 	serve(t, b.server, server4+":81")
 	b.host.Run("sh", "-c", "nft add table inet n; nft 'add chain inet n pre { type nat hook prerouting priority -100; }';"+
 		"for p in tcp udp; do nft add rule inet n pre ip daddr "+host4+" $p dport 8080 dnat ip to "+server4+":80;"+
 		"nft add rule inet n pre ip6 daddr "+host6+" $p dport 8080 dnat ip6 to '["+server6+"]:80'; done")
 	tier := intent.Tier{Name: "default", Ingress: []api.Key{gnp("in")}}
 	ep := intent.Change{Key: intent.Key{Kind: intent.KindHostEndpoint, Name: "h"},
-		Value: &intent.HostEndpoint{Interface: "eth0", ForwardTiers: []intent.Tier{tier}, Profiles: []string{"open"}}}
+		Value: &intent.HostEndpoint{Interface: "eth0", ForwardTiers: []intent.Tier{tier}, Tiers: []intent.Tier{tier}, Profiles: []string{"open"}}}
 	in := func(rules ...intent.Rule) intent.Change {
 		return policy("in", &intent.Policy{ApplyOnForward: true, Ingress: rules})
 	}
@@ -146,6 +152,8 @@ func endPushed(t *testing.T, on func() (packetFilter, error)) {
 			cut = append(cut, b.pushed(network, at))
 		}
 	}
+	// And what ends at this host itself, where no socket can be closed.
+	cut = append(cut, b.pushed("udp", host4+":80"), b.pushed("udp", "["+host6+"]:80"))
 	kept := dialFlow(t, b.client, "tcp", server4+":81")
 	deny := in(ports(api.Deny, protoTCP, 80), ports(api.Deny, 17, 80), all)
 	if s := b.say(deny); s.LastCut != len(cut) || b.labelled() != len(cut) {

@@ -171,16 +171,16 @@ type listing struct {
 	e   entry
 }
 
-// list begins to list the table, both families, on a socket of its own: a
-// listing that is given up ends with its socket.
-func list() (*listing, error) {
+// list begins to list the table, of one family or of all (AF_UNSPEC), on a
+// socket of its own: a listing that is given up ends with its socket.
+func list(family byte) (*listing, error) {
 	c, err := dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
 	l := &listing{c: c}
 	var b []byte
-	b, l.seq = c.append(nil, msgGet, unix.NLM_F_DUMP, make([]byte, 4))
+	b, l.seq = c.append(nil, msgGet, unix.NLM_F_DUMP, []byte{family, 0, 0, 0})
 	if err := c.send(b); err != nil {
 		c.close()
 		return nil, fmt.Errorf("listing connections: %w", err)
