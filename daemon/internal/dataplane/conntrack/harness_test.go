@@ -84,7 +84,13 @@ func (l *lane) say(changes ...intent.Change) Summary {
 	return l.settle()
 }
 
+// plan plans changes, for a Part that has rested from its last pass.
 func (l *lane) plan(changes ...intent.Change) {
+	l.part.rested = time.Time{}
+	l.note(changes...)
+}
+
+func (l *lane) note(changes ...intent.Change) {
 	for _, c := range changes {
 		l.planner.Note(c)
 	}

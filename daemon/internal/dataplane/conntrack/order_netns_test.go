@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
@@ -75,6 +76,29 @@ func TestNetnsConntrack_FirstPlanIsTheBaselineEvenIfItIsNotInForce(t *testing.T)
 		t.Errorf("%d flows cut, want 1", s.LastCut)
 	}
 	expect(t, false, f)
+}
+
+// TestNetnsConntrack_PassRestsFromTheOneBefore: a change right after another
+// has the table listed when the Part has rested, and is obeyed then.
+func TestNetnsConntrack_PassRestsFromTheOneBefore(t *testing.T) {
+	b := newBed(t)
+	b.host.MustDo(func() error { return put(b.part.c, many(5000)) })
+	b.say(policies(1, all)...)
+	s := b.say(policies(1, ports(api.Deny, protoTCP, 80), all)...)
+	if rest, want := time.Until(b.part.rested), max(0, min(10*s.LastTook, 500*time.Millisecond-s.LastTook)); rest > want || s.LastTime.Add(want).Sub(b.part.rested).Abs() > 10*time.Millisecond {
+		t.Errorf("after a pass of %v it rests for another %v, want %v in all", s.LastTook, rest, want)
+	}
+	b.part.rested = time.Now().Add(200 * time.Millisecond)
+	b.note(policies(1, ports(api.Deny, 17, 80), all)...)
+	for time.Now().Before(b.part.rested) {
+		if again := b.turn(); b.part.pass != nil && time.Now().Before(b.part.rested) || again > 250*time.Millisecond {
+			t.Fatalf("a turn while it rests: pass begun %v, next turn in %v", b.part.pass != nil, again)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if s := b.settle(); s.LastCut == 0 {
+		t.Error("after its rest it has cut no flow")
+	}
 }
 
 // TestNetnsConntrack_PassThatFailedIsBegunAnew: what could not be listed or
