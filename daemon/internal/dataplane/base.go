@@ -40,7 +40,7 @@ func (p *Planner) planBases() {
 	p.wantBase("raw-out", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityRaw},
 		one(clearMark(MarkAccept)), p.ifAsked(out(mapRawOut), nil))
 	p.wantBase("pre-dnat", ruleset.Chain{Hook: ruleset.HookPrerouting, Priority: priorityPreDNAT, Yield: mangle},
-		p.ifAsked(in(mapPreDNAT), p.toWildcard("hpi-")))
+		one(dropCut()), p.ifAsked(in(mapPreDNAT), p.toWildcard("hpi-")))
 
 	// What a workload's policy lets through to the host goes on to input,
 	// where EndpointToHost has the last word.
@@ -63,7 +63,7 @@ func (p *Planner) planBases() {
 	// So may what another program's mark reroutes; whatever an untracked
 	// policy has allowed where it was to go out first is not judged again.
 	p.wantBase("output", ruleset.Chain{Hook: ruleset.HookOutput, Priority: priorityFilter, Yield: filter},
-		one(yield(ruleset.Match{DNATed: true})), p.untrackedOut(), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))
+		one(dropCut()), one(yield(ruleset.Match{DNATed: true})), p.untrackedOut(), one(out(mapOut)), p.ownWorkloads(), p.toWildcard("ho-"))
 	suffix := ""
 	if p.natVariant() {
 		suffix = natSuffix
@@ -75,6 +75,13 @@ func (p *Planner) planBases() {
 		}
 	}
 	p.wantBase("output-nat", ruleset.Chain{Hook: ruleset.HookPostrouting, Priority: priorityFilter, Yield: true}, rewritten...)
+}
+
+// dropCut drops what belongs to connections that were ended. It stands where
+// every tracked packet comes by, of both directions and on whatever interface:
+// once as it comes in, once as this host sends it.
+func dropCut() ruleset.Rule {
+	return ruleset.Rule{Match: ruleset.Match{Cut: true}, Action: ruleset.Action{Verb: ruleset.Drop}, Counter: true, Comment: "flow that was cut"}
 }
 
 // ifAsked looks an interface up in a map, then asks the wildcard endpoint; if

@@ -296,7 +296,7 @@ func TestPlanner_EveryVerbIsWhereTheKernelTakesIt(t *testing.T) {
 					switch v := rule.Action.Verb; {
 					case v == ruleset.Reject && (c.Hook == ruleset.HookPrerouting || c.Hook == ruleset.HookPostrouting || early),
 						v == ruleset.NoTrack && !early,
-						early && (rule.Match.CtState != 0 || rule.Match.DNATed || rule.Match.NotDNATed):
+						early && (rule.Match.CtState != 0 || rule.Match.DNATed || rule.Match.NotDNATed || rule.Match.Cut):
 						t.Fatalf("base chain %s reaches chain %s with rule %s", name, reached, rule)
 					}
 				}

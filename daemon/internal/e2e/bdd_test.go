@@ -152,7 +152,7 @@ func (s *space) match(m *ruleset.Match) rudd.Node {
 	prefix := func(name, p string) bool { return p == "" || len(name) >= len(p) && name[:len(p)] == p }
 	if m.Family != ruleset.AnyFamily && m.Family != s.family || m.InInterface != "" && m.InInterface != s.in || m.OutInterface != "" && m.OutInterface != s.out ||
 		!prefix(s.in, m.InPrefix) || !prefix(s.out, m.OutPrefix) || m.FromHost && s.in != "" ||
-		m.CtState != 0 && m.CtState&ruleset.CtNew == 0 || m.DNATed || m.HopLimit255 {
+		m.CtState != 0 && m.CtState&ruleset.CtNew == 0 || m.DNATed || m.Cut || m.HopLimit255 {
 		return s.False()
 	}
 	r := s.True()

@@ -150,6 +150,17 @@ var hostScenarios = []scenario{
 	{name: "S030 the host's address on another interface is no way round", steps: []step{{tierDefault + hEth0, `
 		in eth0 tcp 10.0.0.2 10.1.0.1 9000 blocked
 		in eth1 tcp 10.1.0.2 10.0.0.1 9000 ok`}}},
+	{name: "S031 a workload that comes and goes leaves the host's ports alone", steps: []step{
+		{tierDefault, `
+		in eth0 tcp 10.0.0.2 10.0.0.1 9000 ok`},
+		{tierDefault + w1, `
+		in eth0 tcp 10.0.0.2 10.0.0.1 9000 ok
+		in eth1 udp 10.1.0.2 10.0.0.1 9000 ok
+		out eth0 tcp 10.0.0.1 10.0.0.2 9000 ok
+		in cali1 tcp 10.2.0.2 10.0.0.1 9000 blocked`},
+		{tierDefault, `
+		in eth0 tcp 10.0.0.2 10.0.0.1 9000 ok
+		out eth0 tcp 10.0.0.1 10.0.0.2 9000 ok`}}},
 	{name: "S034 ICMPv6 by rule", only: 6, steps: []step{{tierDefault + hEth0 + gnp("p", "ingress: [{action: Allow, protocol: ICMPv6}]"), `
 		in eth0 icmpv6/128/0 fd00::2 fd00::1 ok
 		in eth0 tcp fd00::2 fd00::1 22 ok

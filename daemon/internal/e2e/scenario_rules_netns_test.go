@@ -218,6 +218,12 @@ var ruleScenarios = []scenario{
 		from("{action: Log}, {action: Allow, protocol: TCP}"), `
 		in eth0 tcp 10.0.0.2 10.0.0.1 80 ok
 		in eth0 udp 10.0.0.2 10.0.0.1 80 blocked`}}},
+	{name: "S241 annotations of a rule, whatever is in them, do nothing to packets", steps: []step{{
+		from(`{action: Deny, protocol: UDP, metadata: {annotations: {why: "two\nlines"}}}, ` +
+			`{action: Allow, destination: {ports: [80]}, protocol: TCP, metadata: {annotations: {why: "\u00e9 \u4e16 \" ' \\ # -j ACCEPT ; accept", "a/b": ""}}}`), `
+		in eth0 tcp 10.0.0.2 10.0.0.1 80 ok
+		in eth0 tcp 10.0.0.2 10.0.0.1 81 blocked
+		in eth0 udp 10.0.0.2 10.0.0.1 80 blocked`}}},
 	{name: "S115 a policy that only logs makes the tier deny", steps: []step{{
 		tierDefault + hep("h", "eth0", ", profiles: [projectcalico-default-allow]") + gnp("p", "ingress: [{action: Log}]"), `
 		in eth0 tcp 10.0.0.2 10.0.0.1 80 blocked`}}},

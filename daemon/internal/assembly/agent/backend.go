@@ -35,6 +35,9 @@ type filter interface {
 	// InForce tells whether the kernel has all that was wanted so far, except
 	// for what Reconcile's error names. It is for the loop's goroutine.
 	InForce() bool
+	// Labels tells whether rules with Cut are in force as they are meant. It is
+	// for the loop's goroutine.
+	Labels() bool
 	// OverSize names the sets that the kernel does not hold in full.
 	OverSize() []string
 	Close() error

@@ -72,7 +72,7 @@ func newLane(cfg config.Config, log *slog.Logger, board *status.Board) (*lane, e
 	if l.filter, err = openBackend(cfg.Dataplane, log, board.AddDrift); err != nil {
 		return nil, err
 	}
-	if l.flows, err = conntrack.New(conntrack.Config{InForce: l.filter.InForce, Log: log.With("part", "conntrack")}); err != nil {
+	if l.flows, err = conntrack.New(conntrack.Config{InForce: l.filter.InForce, Labels: l.filter.Labels, Log: log.With("part", "conntrack")}); err != nil {
 		l.filter.Close()
 		return nil, err
 	}

@@ -132,7 +132,7 @@ func (s *space) newRule(in *Rule) *rule {
 
 func isZero(m *ruleset.Match) bool {
 	return m.InInterface == "" && m.OutInterface == "" && m.InPrefix == "" && m.OutPrefix == "" && !m.FromHost &&
-		m.CtState == 0 && !m.DNATed && !m.NotDNATed && m.Mark == 0 && m.MarkMask == 0 &&
+		m.CtState == 0 && !m.DNATed && !m.NotDNATed && !m.Cut && m.Mark == 0 && m.MarkMask == 0 &&
 		m.Family == 0 && m.Protocol == 0 && m.NotProtocol == 0 && m.ICMP == nil && m.NotICMP == nil && !m.HopLimit255 && !m.Fragment &&
 		len(m.Src)+len(m.NotSrc)+len(m.Dst)+len(m.NotDst) == 0 &&
 		len(m.SrcSets)+len(m.NotSrcSets)+len(m.DstSets)+len(m.NotDstSets) == 0 &&

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
@@ -121,6 +123,22 @@ func (c change) and(next change) change {
 // nor interfaces need be known yet.
 func (c *change) concerns(f *ruleset.Flow) bool {
 	return c.rest || c.difference == nil || f.Has(c.members.has) || c.difference.Touches(f)
+}
+
+// family is the address family of all flows that the change can matter to;
+// AF_UNSPEC: of both.
+func (c *change) family() byte {
+	if c.rest || c.difference == nil || len(c.chains) > 0 || len(c.members.prefixes) == 0 {
+		return unix.AF_UNSPEC
+	}
+	v4 := slices.Contains(c.members.lengths4[:], true)
+	switch v6 := slices.Contains(c.members.lengths6[:], true); {
+	case v4 && v6:
+		return unix.AF_UNSPEC
+	case v4:
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 // cover is a set of prefixes. The zero value is empty.

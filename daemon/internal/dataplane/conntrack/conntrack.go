@@ -22,6 +22,9 @@ type Config struct {
 	// filter so far, except for what it refuses. Until then no flow is
 	// judged.
 	InForce func() bool
+	// Labels tells whether rules with Cut are in force as they are meant; nil:
+	// they are not. Else flows that could be taken up again are deleted too.
+	Labels func() bool
 	// Log is told of flows that were cut and of a table that fills up;
 	// default: nothing is said.
 	Log *slog.Logger
@@ -83,6 +86,7 @@ type Part struct {
 	noted map[ruleset.ID]ruleset.Object
 	begun bool // now is the first plan or a later one; before, nothing is noted
 	told  bool // something was wanted
+	seen  bool // the flows that an agent before this one has labelled were looked at
 	pass  *pass
 	rest  time.Time // no pass begins before
 
@@ -92,13 +96,30 @@ type Part struct {
 	looked     time.Time // at the table's usage
 }
 
+// family is the address family of all flows that the pass is about; AF_UNSPEC:
+// of both.
+func (w *pass) family() byte {
+	if len(w.past) == 0 {
+		return unix.AF_UNSPEC // labelled flows
+	}
+	family := w.past[0].change.family()
+	for i := range w.past {
+		if w.past[i].change.family() != family {
+			return unix.AF_UNSPEC
+		}
+	}
+	return family
+}
+
 // pass is one comparison of the table with what changed.
 type pass struct {
+	first   bool   // there is no change: only labelled flows are looked at
 	past    []past // newest first
 	began   time.Time
 	table   *listing // nil: to be begun
 	judged  int
 	cut     int
+	freed   int // that are allowed again
 	failed  int
 	ended   map[tuple]struct{} // those that were cut
 	related []related
@@ -122,6 +143,9 @@ type related struct {
 func New(cfg Config) (*Part, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Labels == nil {
+		cfg.Labels = func() bool { return false }
 	}
 	p := &Part{
 		cfg: cfg, log: cfg.Log, now: ruleset.NewState(),
@@ -216,19 +240,21 @@ func (p *Part) flows(ctx context.Context) (again time.Duration, err error) {
 	again = usageEvery - time.Since(p.looked)
 	if !p.begun { // the first plan is the baseline, in force or not
 		p.begun = p.told
-		return again, nil
+		return min(again, waitForFilter), nil
 	}
 	if len(p.noted) > 0 && p.cfg.InForce() {
 		p.step()
 	}
 	if p.pass == nil {
 		switch pause := time.Until(p.rest); {
-		case len(p.steps) == 0 && len(p.noted) == 0:
+		case len(p.steps) == 0 && len(p.noted) == 0 && p.seen:
 			return again, nil
-		case len(p.steps) == 0:
+		case len(p.steps) == 0 && (len(p.noted) > 0 || !p.cfg.InForce()):
 			return min(again, waitForFilter), nil
 		case pause > 0:
 			return min(again, pause), nil
+		case !p.seen:
+			p.seen, p.pass = true, &pass{first: true, began: time.Now()}
 		case !p.begin():
 			return again, nil
 		}
@@ -288,7 +314,7 @@ func (p *Part) work(ctx context.Context) (done bool, err error) {
 		if err := p.routes.forget(); err != nil {
 			return false, err
 		}
-		if w.table, err = list(); err != nil {
+		if w.table, err = list(w.family()); err != nil {
 			return false, err
 		}
 		w.judged, w.related, w.ended = 0, nil, map[tuple]struct{}{}
@@ -297,85 +323,118 @@ func (p *Part) work(ctx context.Context) (done bool, err error) {
 		if ctx.Err() != nil || time.Now().After(deadline) {
 			return false, nil
 		}
-		var doom []doomed
-		var sockets []end
-		done, err = w.table.next(func(e *entry) error {
-			cut, err := p.judge(e)
-			if err != nil || cut == nil {
-				return err
-			}
-			doom = append(doom, e.doom())
-			if answers(p.now, cut) {
-				sockets = append(sockets, ends(cut, e)...)
-			}
-			return nil
-		})
+		var found findings
+		done, err = w.table.next(func(e *entry) error { return p.judge(e, &found) })
 		if errors.Is(err, errNotYet) {
 			return false, nil
 		}
-		if err == nil || len(doom) > 0 { // what was found is done in any case
-			err = errors.Join(err, p.cut(doom, sockets))
-		}
-		if err != nil {
+		if err = errors.Join(err, p.act(&found)); err != nil { // what was found is done in any case
 			return false, err
 		}
 	}
-	var orphans []doomed
+	var orphans findings
 	for _, r := range w.related {
 		if _, ok := w.ended[r.master]; ok {
-			orphans = append(orphans, r.doomed)
+			orphans.remove = append(orphans.remove, r.doomed)
 		}
 	}
-	if err := p.cut(orphans, nil); err != nil {
+	if err := p.act(&orphans); err != nil {
 		return false, err
 	}
 	p.finish()
 	return true, nil
 }
 
-// judge returns the flow of an entry that is to be cut, or nil.
-func (p *Part) judge(e *entry) (*ruleset.Flow, error) {
+// findings are what is to be done about entries.
+type findings struct {
+	remove  []doomed
+	label   []doomed
+	free    []doomed // of their label
+	sockets []end    // to be closed
+}
+
+// judge adds to what was found what is to be done about an entry.
+func (p *Part) judge(e *entry, found *findings) error {
 	w := p.pass
 	if e.zoned {
-		return nil, nil
+		return nil
 	}
 	if e.hasMaster {
 		w.related = append(w.related, related{e.doom(), e.master})
-		return nil, nil
+		return nil
+	}
+	if !e.labelled && w.first {
+		return nil
 	}
 	f := e.flow()
-	placed := false
-	for i := range w.past {
+	if e.labelled {
+		switch ok, err := p.routes.place(&f); {
+		case err != nil || !ok:
+			return err
+		case !p.cfg.Labels(): // no rule drops it any more
+			found.remove = append(found.remove, e.doom())
+		case allowed(p.now, &f):
+			found.free = append(found.free, e.doom())
+		default:
+			w.ended[e.orig] = struct{}{}
+		}
+		return nil
+	}
+	placed, cut := false, false
+	for i := 0; i < len(w.past) && !cut; i++ {
 		if !w.past[i].change.concerns(&f) {
 			continue
 		}
 		if !placed {
 			if ok, err := p.routes.place(&f); err != nil || !ok {
-				return nil, err
+				return err
 			}
 			placed = true
 			w.judged++
 		}
-		if w.past[i].fates.Cuts(&f) {
-			return &f, nil
-		}
+		cut = w.past[i].fates.Cuts(&f)
 	}
-	return nil, nil
-}
-
-// cut deletes entries and closes sockets.
-func (p *Part) cut(doom []doomed, sockets []end) error {
-	if len(doom) == 0 {
+	if !cut {
 		return nil
 	}
-	removed, kept, err := p.c.remove(doom)
+	if a := f.Answer(); allowed(p.now, &a) {
+		sockets := ends(&f, e)
+		if p.resumes(&f, e) && (len(sockets) == 0 || p.cannotShut) && p.cfg.Labels() {
+			found.label = append(found.label, e.doom())
+			return nil
+		}
+		found.sockets = append(found.sockets, sockets...)
+	}
+	found.remove = append(found.remove, e.doom())
+	return nil
+}
+
+// resumes tells whether a flow that is forgotten may go on by what its other
+// end sends, which may begin flows: it has sent something. (It does not send
+// echo requests for answers.) Forgetting is for all others, for it makes room
+// in the table: of a flood that policy denies nothing stays. Where others may
+// come of a connection, forgetting it ends that as well.
+func (p *Part) resumes(f *ruleset.Flow, e *entry) bool {
+	return e.status&statusReplied != 0 && f.Protocol != protoICMP && f.Protocol != protoICMPv6 && !e.helped && !p.summary.NearlyFull()
+}
+
+// act does what is to be done.
+func (p *Part) act(found *findings) error {
 	w := p.pass
+	for _, list := range [][]doomed{found.remove, found.label} {
+		for _, d := range list {
+			w.ended[d.flow] = struct{}{}
+		}
+	}
+	labelled, left, err := p.c.label(found.label, true)
+	w.cut += labelled
+	removed, kept, e := p.c.remove(append(found.remove, left...))
 	w.cut += removed
 	w.failed += kept
-	for _, d := range doom {
-		w.ended[d.flow] = struct{}{}
-	}
-	for _, s := range sockets {
+	freed, _, e2 := p.c.label(found.free, false)
+	w.freed += freed
+	err = errors.Join(err, e, e2)
+	for _, s := range found.sockets {
 		if p.cannotShut {
 			break
 		}
@@ -400,10 +459,17 @@ func (p *Part) finish() {
 	w := p.pass
 	w.table.close()
 	p.pass = nil
+	took := time.Since(w.began)
 	s := &p.summary
+	if w.freed > 0 {
+		p.log.Info("Flows that were cut are allowed again", "flows", w.freed)
+	}
+	if w.first {
+		return
+	}
 	s.Cut += uint64(w.cut)
 	s.Failed += uint64(w.failed)
-	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), time.Since(w.began)
+	s.LastCut, s.LastJudged, s.LastTime, s.LastTook = w.cut, w.judged, time.Now(), took
 	p.rest = s.LastTime.Add(min(pauseShare*s.LastTook, pauseMost))
 	level := slog.LevelDebug
 	if w.cut+w.failed > 0 {

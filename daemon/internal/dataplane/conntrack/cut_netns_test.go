@@ -30,7 +30,9 @@ type bed struct {
 	client, host, server *netnstest.NS
 }
 
-func newBed(t testing.TB) *bed {
+func newBed(t testing.TB) *bed { return newBedOn(t, filters["nftables"]) }
+
+func newBedOn(t testing.TB, open func() (packetFilter, error)) *bed {
 	t.Helper()
 	b := &bed{client: netnstest.New(t), host: netnstest.New(t), server: netnstest.New(t)}
 	netnstest.Veth(b.client, b.host, "c0", "eth0", []string{client4 + "/24", client6 + "/64"}, []string{host4 + "/24", host6 + "/64"})
@@ -43,7 +45,7 @@ func newBed(t testing.TB) *bed {
 	for _, r := range [][]string{{"4", host4}, {"6", host6}} {
 		b.client.Run("ip", "-"+r[0], "route", "add", "default", "via", r[1])
 	}
-	b.lane = newLane(t, b.host)
+	b.lane = newLaneOn(t, b.host, open)
 	return b
 }
 

@@ -10,23 +10,49 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane/iptables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/nftables"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
+	"github.com/ripstop/ripstop/daemon/internal/reconcile"
 )
 
 // lane is a filter and a Part in a namespace, driven by hand.
 type lane struct {
 	t       testing.TB
 	ns      *netnstest.NS
-	filter  *nftables.Filter
+	filter  packetFilter
 	part    *Part
 	planner *dataplane.Planner
 	// filtering is how long the filter has taken, all in all.
 	filtering time.Duration
+}
+
+// packetFilter is the filter of a lane.
+type packetFilter interface {
+	reconcile.Part
+	reconcile.Wanter[ruleset.ID, ruleset.Object]
+	InForce() bool
+	Labels() bool
+	Close() error
+}
+
+// filters are all that a lane can have.
+var filters = map[string]func() (packetFilter, error){
+	"nftables":           func() (packetFilter, error) { return nftables.New(nftables.Config{}) },
+	"iptables legacy":    func() (packetFilter, error) { return openIPTables(iptables.Legacy) },
+	"iptables nf_tables": func() (packetFilter, error) { return openIPTables(iptables.NFT) },
+}
+
+func openIPTables(v iptables.Variant) (packetFilter, error) {
+	c := iptables.Default()
+	c.Variant = v
+	return iptables.New(c)
 }
 
 // tee is what assembly has between the planner and the parts.
@@ -35,14 +61,16 @@ type tee struct{ l *lane }
 func (t tee) Want(id ruleset.ID, o ruleset.Object) { t.l.filter.Want(id, o); t.l.part.Want(id, o) }
 func (t tee) Unwant(id ruleset.ID)                 { t.l.filter.Unwant(id); t.l.part.Unwant(id) }
 
-func newLane(t testing.TB, ns *netnstest.NS) *lane {
+func newLane(t testing.TB, ns *netnstest.NS) *lane { return newLaneOn(t, ns, filters["nftables"]) }
+
+func newLaneOn(t testing.TB, ns *netnstest.NS, open func() (packetFilter, error)) *lane {
 	t.Helper()
 	l := &lane{t: t, ns: ns}
 	ns.MustDo(func() (err error) {
-		if l.filter, err = nftables.New(nftables.Config{}); err != nil {
+		if l.filter, err = open(); err != nil {
 			return err
 		}
-		l.part, err = New(Config{InForce: l.filter.InForce, Log: slog.New(slog.DiscardHandler)})
+		l.part, err = New(Config{InForce: l.filter.InForce, Labels: l.filter.Labels, Log: slog.New(slog.DiscardHandler)})
 		return err
 	})
 	t.Cleanup(func() { l.part.Close(); l.filter.Close() })
@@ -57,6 +85,7 @@ func (l *lane) say(changes ...intent.Change) Summary {
 	return l.settle()
 }
 
+// plan plans changes.
 func (l *lane) plan(changes ...intent.Change) {
 	for _, c := range changes {
 		l.planner.Note(c)
@@ -70,7 +99,7 @@ func (l *lane) settle() Summary {
 	deadline := time.Now().Add(5 * time.Minute)
 	for time.Now().Before(deadline) {
 		again := l.turn()
-		if l.part.pass == nil && len(l.part.steps)+len(l.part.noted) == 0 {
+		if l.part.pass == nil && len(l.part.steps)+len(l.part.noted) == 0 && l.part.seen {
 			return l.part.Summary()
 		}
 		time.Sleep(min(again, time.Millisecond))
@@ -94,18 +123,22 @@ func (l *lane) turn() (again time.Duration) {
 	return again
 }
 
-// entries are the connections that the namespace tracks.
+// entries are the connections that the namespace tracks, but for those that
+// were cut and still have an entry.
 func (l *lane) entries() map[tuple]entry {
 	l.t.Helper()
 	out := map[tuple]entry{}
 	l.ns.MustDo(func() error {
-		table, err := list()
+		table, err := list(unix.AF_UNSPEC)
 		if err != nil {
 			return err
 		}
 		defer table.close()
 		for done := false; !done; {
 			if done, err = table.next(func(e *entry) error {
+				if e.labelled {
+					return nil
+				}
 				copied := *e
 				copied.id, copied.rawOrig = append([]byte(nil), e.id...), append([]byte(nil), e.rawOrig...)
 				out[e.orig] = copied

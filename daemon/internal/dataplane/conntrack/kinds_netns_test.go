@@ -150,12 +150,7 @@ func TestNetnsConntrack_PreroutingSeesWhatWasDialled(t *testing.T) {
 	if s := b.settle(); s.LastCut != 1 {
 		t.Errorf("port 80 denied before NAT: %d flows cut, want 1", s.LastCut)
 	}
-	for flow := range b.entries() {
-		if flow.dstPort == 8080 && flow.src.String() == client4 {
-			t.Errorf("the rewritten flow is there again: %+v", flow)
-		}
-	}
-	_ = rewritten
+	expect(t, true, rewritten) // allowed again, so it goes on
 }
 
 // TestNetnsConntrack_Workload: flows from and to an address behind an interface

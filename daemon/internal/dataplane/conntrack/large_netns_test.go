@@ -42,7 +42,7 @@ func (w *wanted) tuple(typ uint16, back bool) []byte {
 // put makes entries in the table of the namespace, assured ones that last.
 func put(c *conn, list []wanted) error {
 	for len(list) > 0 {
-		n := min(len(list), deletions)
+		n := min(len(list), atOnce)
 		var b []byte
 		for _, w := range list[:n] {
 			body := []byte{unix.AF_INET, 0, 0, 0}

@@ -22,6 +22,7 @@ var errNotYet = errors.New("the next entries have not been read yet")
 // all empty. The lane has other work meanwhile.
 type listing struct {
 	c      *conn
+	family byte
 	seq    uint32
 	reader sync.WaitGroup
 	stop   chan struct{} // closed to end the reader early
@@ -38,15 +39,15 @@ type piece struct {
 	err error
 }
 
-// list begins to list the table, both families, on a socket of its own that is
-// in the network namespace of the calling thread: a listing that is given up
-// ends with its socket.
-func list() (*listing, error) {
+// list begins to list the table, of one family or of all (AF_UNSPEC), on a
+// socket of its own that is in the network namespace of the calling thread: a
+// listing that is given up ends with its socket.
+func list(family byte) (*listing, error) {
 	c, err := dial(unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{c: c, stop: make(chan struct{}), pieces: make(chan piece, ahead), free: make(chan []byte, ahead)}
+	l := &listing{c: c, family: family, stop: make(chan struct{}), pieces: make(chan piece, ahead), free: make(chan []byte, ahead)}
 	l.free <- c.buf
 	for range ahead - 1 {
 		l.free <- nil
@@ -60,7 +61,7 @@ func list() (*listing, error) {
 func (l *listing) read() {
 	defer close(l.pieces)
 	var ask []byte
-	ask, l.seq = l.c.append(nil, msgGet, unix.NLM_F_DUMP, make([]byte, 4))
+	ask, l.seq = l.c.append(nil, msgGet, unix.NLM_F_DUMP, []byte{l.family, 0, 0, 0})
 	if err := l.c.send(ask); err != nil {
 		l.pieces <- piece{err: err}
 		return

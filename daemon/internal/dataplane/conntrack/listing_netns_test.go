@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestNetnsListing_IsReadAheadAndNoFurther: the table is read while nobody
@@ -16,7 +18,7 @@ func TestNetnsListing_IsReadAheadAndNoFurther(t *testing.T) {
 	const n = 20_000
 	b.host.MustDo(func() error { return put(b.part.c, many(n)) })
 	open := func() (l *listing) {
-		b.host.MustDo(func() (err error) { l, err = list(); return err })
+		b.host.MustDo(func() (err error) { l, err = list(unix.AF_UNSPEC); return err })
 		return l
 	}
 	l := open()

@@ -14,7 +14,9 @@ import (
 )
 
 const (
-	protoTCP = 6
+	protoICMP   = 1
+	protoTCP    = 6
+	protoICMPv6 = 58
 
 	sockGet     = 20 // SOCK_DIAG_BY_FAMILY
 	sockDestroy = 21 // SOCK_DESTROY, kernel 4.5
@@ -45,20 +47,19 @@ func ends(f *ruleset.Flow, e *entry) []end {
 	return nil
 }
 
-// answers tells whether the rules let the other end begin the flow the other
-// way round.
-func answers(s *ruleset.State, f *ruleset.Flow) bool {
-	a := f.Answer()
-	ins, outs := a.In, a.Out
-	if a.Way != ruleset.ToHost && a.Way != ruleset.Forwarded {
+// allowed tells whether a flow would be let in if it began now, by any of the
+// interfaces that are possible.
+func allowed(s *ruleset.State, f *ruleset.Flow) bool {
+	ins, outs := f.In, f.Out
+	if f.Way != ruleset.ToHost && f.Way != ruleset.Forwarded {
 		ins = []string{""}
 	}
-	if a.Way != ruleset.FromHost && a.Way != ruleset.Forwarded {
+	if f.Way != ruleset.FromHost && f.Way != ruleset.Forwarded {
 		outs = []string{""}
 	}
 	for _, in := range ins {
 		for _, out := range outs {
-			if v, _ := s.Judge(&a, in, out); v == ruleset.Accepted {
+			if v, _ := s.Judge(f, in, out); v == ruleset.Accepted {
 				return true
 			}
 		}

@@ -32,7 +32,8 @@ const (
 	attrTupleProto = 2
 	attrTupleZone  = 3
 
-	statusDNAT = 1 << 5 // IPS_DST_NAT
+	statusReplied = 1 << 1 // IPS_SEEN_REPLY
+	statusDNAT    = 1 << 5 // IPS_DST_NAT
 )
 
 // tuple is one direction of a connection.
@@ -55,6 +56,8 @@ type entry struct {
 	master      tuple  // of the connection that this one came of
 	hasMaster   bool
 	zoned       bool // not in the default zone
+	helped      bool // others may come of it
+	labelled    bool // it was cut, though it is there
 }
 
 // read reads an entry from the body of a message; false: it is none.
@@ -79,6 +82,10 @@ func (e *entry) read(body []byte) bool {
 			e.hasMaster = true
 		case attrZone:
 			e.zoned = true
+		case attrHelp:
+			e.helped = true
+		case attrLabels:
+			e.labelled = hasCutLabel(v)
 		}
 	})
 	return e.orig.src.IsValid() && e.reply.src.IsValid() && len(e.id) == 4
@@ -167,46 +174,15 @@ func (e *entry) doom() doomed {
 	return doomed{family: e.family, raw: append([]byte(nil), e.rawOrig...), id: [4]byte(e.id), flow: e.orig}
 }
 
-// deletions is how many entries are deleted by one call of the kernel.
-const deletions = 64
+// atOnce is how many entries one call of the kernel is about.
+const atOnce = 64
 
 // remove deletes entries. It returns how many it has deleted, and how many
 // the kernel keeps; an entry that is gone, or another's by now, is neither.
 func (c *conn) remove(list []doomed) (removed, kept int, err error) {
 	for len(list) > 0 && err == nil {
-		n := min(len(list), deletions)
-		var r, k int
-		r, k, err = c.removeSome(list[:n])
-		removed, kept, list = removed+r, kept+k, list[n:]
-	}
-	if err != nil {
-		err = fmt.Errorf("deleting connections: %w", err)
-	}
-	return removed, kept, err
-}
-
-func (c *conn) removeSome(list []doomed) (removed, kept int, err error) {
-	var b, body []byte
-	first := c.seq + 1
-	for _, d := range list {
-		body = append(body[:0], d.family, 0, 0, 0)
-		body = nlattr.Append(body, attrOrig|nlattr.Nested, d.raw)
-		body = nlattr.Append(body, attrID, d.id[:])
-		b, _ = c.append(b, msgDelete, unix.NLM_F_ACK, body)
-	}
-	if err := c.send(b); err != nil {
-		return 0, 0, err
-	}
-	for answers := 0; answers < len(list); {
-		b, err := c.recv()
-		if err != nil {
-			return removed, kept, err
-		}
-		err = messages(b, func(m message) error {
-			if m.typ != unix.NLMSG_ERROR || m.seq-first >= uint32(len(list)) {
-				return nil
-			}
-			answers++
+		n := min(len(list), atOnce)
+		err = c.each(list[:n], msgDelete, unix.NLM_F_ACK, byID, func(_ int, m message) {
 			switch err := m.errno(); {
 			case err == nil:
 				removed++
@@ -214,11 +190,51 @@ func (c *conn) removeSome(list []doomed) (removed, kept int, err error) {
 			default:
 				kept++
 			}
+		})
+		list = list[n:]
+	}
+	if err != nil {
+		err = fmt.Errorf("deleting connections: %w", err)
+	}
+	return removed, kept, err
+}
+
+// byID is the attribute that says which entry is meant, whoever has its
+// addresses and ports.
+func byID(body []byte, d *doomed) []byte { return nlattr.Append(body, attrID, d.id[:]) }
+
+// each sends one request for each entry, with further attributes by more, and
+// visits the one answer to each.
+func (c *conn) each(list []doomed, typ, flags uint16, more func(body []byte, d *doomed) []byte, visit func(i int, m message)) error {
+	var b, body []byte
+	first := c.seq + 1
+	for i := range list {
+		d := &list[i]
+		body = append(body[:0], d.family, 0, 0, 0)
+		body = nlattr.Append(body, attrOrig|nlattr.Nested, d.raw)
+		if more != nil {
+			body = more(body, d)
+		}
+		b, _ = c.append(b, typ, flags, body)
+	}
+	if err := c.send(b); err != nil {
+		return err
+	}
+	for answers := 0; answers < len(list); {
+		b, err := c.recv()
+		if err != nil {
+			return err
+		}
+		err = messages(b, func(m message) error {
+			if i := m.seq - first; i < uint32(len(list)) {
+				answers++
+				visit(int(i), m)
+			}
 			return nil
 		})
 		if err != nil {
-			return removed, kept, err
+			return err
 		}
 	}
-	return removed, kept, nil
+	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,10 +81,12 @@ type Filter struct {
 	barred map[string]error          // constant sets that the kernel refuses
 	spelt  map[string]string         // a rule as sent → as this iptables prints it
 	banned map[place]map[string]bool // rules that the kernel refuses
-	stamp  stamp                     // of the state that k is
-	looked time.Duration             // how long the last look took
-	drift  []string
-	by     string
+	// labels: see Labels; asked: it is known; asks: a rule wants to know it.
+	labels, asked, asks bool
+	stamp               stamp         // of the state that k is
+	looked              time.Duration // how long the last look took
+	drift               []string
+	by                  string
 	// brake is for fights with others over our rules.
 	brake reconcile.Brake
 	retry time.Time // when what was refused is tried again
@@ -220,6 +223,7 @@ func (f *Filter) Want(id ruleset.ID, o ruleset.Object) {
 			f.users(use{ruleset.KindChain, id.Name})
 		}
 		c.want, c.reaches = v, reaches
+		f.asks = f.asks || slices.ContainsFunc(v.Rules, func(r ruleset.Rule) bool { return r.Match.Cut })
 		f.dirtyChains[c] = struct{}{}
 	case *ruleset.Set:
 		s := f.set(id.Name)
@@ -386,6 +390,11 @@ func (f *Filter) Reconcile(ctx context.Context) (again time.Duration, err error)
 	}
 	if !f.retry.IsZero() && time.Now().After(f.retry) {
 		f.forgive()
+	}
+	if f.asks && !f.asked {
+		if err := f.askLabels(ctx); err != nil {
+			return 0, fmt.Errorf("iptables: %w", err)
+		}
 	}
 	for try := range maxTries {
 		if err = ctx.Err(); err != nil {

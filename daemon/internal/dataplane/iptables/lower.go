@@ -107,6 +107,7 @@ type line struct {
 // lowerer renders one chain of the ruleset for one place.
 type lowerer struct {
 	resolver
+	labels   bool // Cut can be matched
 	at       place
 	name     string // of the ruleset's chain
 	parts    []part

@@ -69,6 +69,10 @@ func (c *conj) match() error {
 	}
 	c.mark()
 	c.conntrack()
+	if m.Cut {
+		c.never = c.never || !c.labels
+		c.add(" -m connlabel --label \"%d\"", ruleset.CutLabel)
+	}
 	if err := c.icmp(m.ICMP, ""); err != nil {
 		return err
 	}

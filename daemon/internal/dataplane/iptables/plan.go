@@ -330,7 +330,7 @@ func (p *plan) low(c *chainState, at place) *lowered {
 		return low
 	}
 	p.cur = c
-	l := lowerer{resolver: p, at: at, name: c.name, banned: p.f.banned[at]}
+	l := lowerer{resolver: p, labels: p.f.labels, at: at, name: c.name, banned: p.f.banned[at]}
 	low := &lowered{}
 	low.err, low.exact = l.lower(c.kname, c.want)
 	low.targets, low.sets, low.fromHost = l.targets, append(l.sets, l.consts...), l.fromHost

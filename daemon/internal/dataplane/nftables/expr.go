@@ -41,6 +41,22 @@ func (p *prog) ct(key uint32) {
 	})
 }
 
+// immediate loads a value into register 1.
+func (p *prog) immediate(v []byte) {
+	p.expr("immediate", func() {
+		p.u32(unix.NFTA_IMMEDIATE_DREG, reg1)
+		p.value(unix.NFTA_IMMEDIATE_DATA, v)
+	})
+}
+
+// setCt sets a property of the packet's connection to register 1.
+func (p *prog) setCt(key uint32) {
+	p.expr("ct", func() {
+		p.u32(unix.NFTA_CT_KEY, key)
+		p.u32(unix.NFTA_CT_SREG, reg1)
+	})
+}
+
 func (p *prog) payload(base, offset, length, dreg uint32) {
 	p.expr("payload", func() {
 		p.u32(unix.NFTA_PAYLOAD_DREG, dreg)
@@ -189,10 +205,7 @@ func (p *prog) setMark(mask, xor uint32) {
 		p.meta(unix.NFT_META_MARK, reg1)
 		p.bitwise(native32(mask), native32(xor))
 	} else {
-		p.expr("immediate", func() {
-			p.u32(unix.NFTA_IMMEDIATE_DREG, reg1)
-			p.value(unix.NFTA_IMMEDIATE_DATA, native32(xor))
-		})
+		p.immediate(native32(xor))
 	}
 	p.expr("meta", func() {
 		p.u32(unix.NFTA_META_KEY, unix.NFT_META_MARK)

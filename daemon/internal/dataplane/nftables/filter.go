@@ -77,6 +77,7 @@ type Filter struct {
 	gen  uint32 // generation at which k was right
 	// looksAgain: elements of hash maps can be exchanged in place.
 	looksAgain bool
+	labels     bool // see Labels
 	owns       bool
 	why        string // why the table is not owned
 	drift      []string
@@ -189,6 +190,7 @@ func New(cfg Config) (*Filter, error) {
 	}
 	f := &Filter{
 		cfg: cfg, brake: lane.Brake{Free: maxFights}, c: newConn(tx), rx: newConn(rx), log: cfg.Log, why: "not claimed yet", looksAgain: looksAgain(),
+		labels: haveLabels(),
 		chains: map[string]*chainState{}, sets: map[string]*setState{}, maps: map[string]*mapState{},
 		verdicts: map[string]*verdictMap{}, dirtyVerdicts: map[*verdictMap]struct{}{},
 		doomed: map[ref]struct{}{}, refs: map[ref]int{}, soft: map[string]error{}, refusedConsts: map[string]error{},

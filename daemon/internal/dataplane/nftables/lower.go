@@ -4,6 +4,7 @@ package nftables
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 
@@ -35,6 +36,7 @@ type resolver interface {
 // they need.
 type lowerer struct {
 	resolver
+	labels bool // the kernel has connection labels
 	consts map[string]*constSet
 	dig    digester
 	buf    []byte // the rule being written
@@ -228,6 +230,7 @@ func (c *conj) match() error {
 		c.add(func(p *prog) { p.meta(unix.NFT_META_IIF, reg1); p.is(native32(0), false) })
 	}
 	c.conntrack()
+	c.cut()
 	if m.MarkMask != 0 {
 		c.add(masked(func(p *prog) { p.meta(unix.NFT_META_MARK, reg1) }, m.MarkMask, m.Mark, false))
 		c.never = c.never || m.Mark&^m.MarkMask != 0
@@ -312,6 +315,31 @@ func (c *conj) conntrack() {
 	default:
 		c.either([]step{state(without)}, []step{status(false)})
 	}
+}
+
+// cut renders Cut, with a statement that sets the label that is set already:
+// the kernel gives new connections room for labels only while a rule sets some
+// (nf_connlabels_get).
+func (c *conj) cut() {
+	if !c.m.Cut {
+		return
+	}
+	c.never = c.never || !c.labels
+	label := cutLabel()
+	c.add(func(p *prog) {
+		p.ct(unix.NFT_CT_LABELS)
+		p.bitwise(label, make([]byte, len(label)))
+		p.is(make([]byte, len(label)), true)
+		p.immediate(label)
+		p.setCt(unix.NFT_CT_LABELS)
+	})
+}
+
+// cutLabel is the label as it stands in the 128 bits of a connection.
+func cutLabel() []byte {
+	b := make([]byte, 16)
+	binary.NativeEndian.PutUint64(b[ruleset.CutLabel/64*8:], 1<<(ruleset.CutLabel%64))
+	return b
 }
 
 func (c *conj) icmp(i *ruleset.ICMP, not bool) error {

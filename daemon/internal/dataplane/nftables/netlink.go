@@ -243,11 +243,19 @@ func (r *refusal) Unwrap() error { return r.errno }
 // The kernel works inside sendmsg, so when send returns, all answers are
 // there. Only the last message asks for one; every message that failed
 // answers as well.
-func (c *conn) commit(b *batch) error {
+func (c *conn) commit(b *batch) error { return c.transact(b, true) }
+
+// try asks whether the kernel would take the batch, which it checks and gives
+// up because there is no end.
+func (c *conn) try(b *batch) error { return c.transact(b, false) }
+
+func (c *conn) transact(b *batch, end bool) error {
 	b.closeMsg()
 	binary.NativeEndian.PutUint16(b.b[b.start+6:], binary.NativeEndian.Uint16(b.b[b.start+6:])|unix.NLM_F_ACK)
-	b.header(batchEnd, unix.NLM_F_REQUEST, 0, 10)
-	b.closeMsg()
+	if end {
+		b.header(batchEnd, unix.NLM_F_REQUEST, 0, 10)
+		b.closeMsg()
+	}
 	c.drain()
 	first := c.seq + 1
 	n := uint32(0)

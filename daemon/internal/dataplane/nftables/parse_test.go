@@ -31,7 +31,7 @@ func lower(t *testing.T, r ruleset.Rule, over ...string) []lowered {
 	for _, o := range over {
 		n.over[o] = true
 	}
-	l := lowerer{resolver: n, consts: map[string]*constSet{}}
+	l := lowerer{resolver: n, labels: true, consts: map[string]*constSet{}}
 	out, err := l.rule(&r)
 	if err != nil {
 		t.Fatalf("rule(%+v): %v", r, err)
@@ -171,7 +171,7 @@ func TestLower_RefusesWhatCannotBeSaid(t *testing.T) {
 		"no verb":                {},
 		"log per fortnight":      {Action: ruleset.Action{Verb: ruleset.Log, LogRate: 1, LogUnit: "fortnight"}},
 	} {
-		l := lowerer{resolver: names{}, consts: map[string]*constSet{}}
+		l := lowerer{resolver: names{}, labels: true, consts: map[string]*constSet{}}
 		if got, err := l.rule(&r); err == nil {
 			t.Errorf("%s: rule() = %d kernel rules, want an error", name, len(got))
 		}

@@ -99,7 +99,7 @@ func (f *Filter) plan() *plan {
 		keep: map[*chainState]struct{}{}, keepM: map[*mapState]map[string]struct{}{}, keepV: map[*verdictMap]map[string]struct{}{}, delta: map[ref]int{}, fresh: map[string]bool{},
 		dead: map[*chainState]map[int]error{},
 	}
-	p.lower = &lowerer{resolver: p, consts: map[string]*constSet{}}
+	p.lower = &lowerer{resolver: p, labels: f.labels, consts: map[string]*constSet{}}
 	f.soft = map[string]error{}
 	p.wake = f.k.table.flags&flagDormant != 0
 	for _, s := range sorted(f.dirtySets, func(s *setState) string { return s.name }) {

@@ -53,7 +53,7 @@ func (s *State) plain(name string, depth int) bool {
 		r := &c.Rules[i]
 		m := &r.Match
 		if m.InInterface != "" || m.OutInterface != "" || m.InPrefix != "" || m.OutPrefix != "" || m.FromHost ||
-			m.CtState != 0 || m.DNATed || m.NotDNATed || m.MarkMask != 0 || m.HopLimit255 || m.Fragment {
+			m.CtState != 0 || m.DNATed || m.NotDNATed || m.Cut || m.MarkMask != 0 || m.HopLimit255 || m.Fragment {
 			return false
 		}
 		switch r.Action.Verb {

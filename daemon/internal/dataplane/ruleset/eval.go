@@ -120,6 +120,7 @@ type Packet struct {
 	In, Out  string
 	State    CtState // exactly one bit
 	DNATed   bool
+	Cut      bool // the connection bears the CutLabel
 	Mark     uint32
 	HopLimit uint8
 	// Fragment: see Match.
@@ -293,6 +294,7 @@ func (e *evaluation) matches(m *Match) bool {
 		m.CtState != 0 && m.CtState&p.State == 0,
 		m.DNATed && !p.DNATed,
 		m.NotDNATed && p.DNATed,
+		m.Cut && !p.Cut,
 		m.MarkMask != 0 && p.Mark&m.MarkMask != m.Mark,
 		m.NotProtocol != 0 && m.NotProtocol == p.Protocol,
 		m.ICMP != nil && !m.ICMP.covers(p),

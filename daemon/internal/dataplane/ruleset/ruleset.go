@@ -142,6 +142,12 @@ const (
 	CtUntracked
 )
 
+// CutLabel is the label that connection tracking has on a connection that was
+// ended though its entry stays: the last of 128 (XT_CONNLABEL_MAXBIT), which
+// is the least likely to be another program's. Where a back end cannot match
+// it, a rule with Cut matches nothing.
+const CutLabel = 127
+
 // Match is a conjunction: everything that is not zero must hold.
 type Match struct {
 	Family       Family
@@ -157,6 +163,9 @@ type Match struct {
 	CtState CtState
 	// DNATed, NotDNATed: the connection's destination was, was not rewritten.
 	DNATed, NotDNATed bool
+	// Cut: the packet is of a connection that is known but was ended (see
+	// CutLabel). A new connection is never that.
+	Cut bool
 	// MarkMask not zero: packet mark & MarkMask == Mark.
 	Mark, MarkMask uint32
 	// Protocol 0: any; NotProtocol 0: no restriction.

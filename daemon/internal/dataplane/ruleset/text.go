@@ -171,6 +171,9 @@ func (m *Match) words() []string {
 	if m.NotDNATed {
 		add("not dnated")
 	}
+	if m.Cut {
+		add("cut")
+	}
 	if m.MarkMask != 0 {
 		add("mark %#x/%#x", m.Mark, m.MarkMask)
 	}
