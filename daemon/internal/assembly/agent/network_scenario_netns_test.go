@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -117,7 +118,13 @@ func advertise(t *testing.T, ns *netnstest.NS) {
 		}
 		if err == nil {
 			to := unix.SockaddrInet6{Addr: netip.MustParseAddr("ff02::1").As16(), ZoneId: uint32(dev.Index)}
-			err = unix.Sendto(fd, body, 0, &to)
+			// Its own address has to be its own first (RFC 4862, 5.4).
+			for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				err = unix.Sendto(fd, body, 0, &to)
+				if !errors.Is(err, unix.EADDRNOTAVAIL) || time.Now().After(deadline) {
+					break
+				}
+			}
 		}
 		return err
 	})
