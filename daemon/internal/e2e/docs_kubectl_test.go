@@ -55,6 +55,14 @@ func TestDocs_HowToGitOpsIsTrue(t *testing.T) {
 	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
 }
 
+// TestDocs_HowToConfirmIsTrue types the page on changes that go back.
+func TestDocs_HowToConfirmIsTrue(t *testing.T) {
+	d := readDocument(t, "docs/how-to/confirm.md")
+	srv := startServer(t)
+	dir := clone(t)
+	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+}
+
 // TestDocs_HowToRolesIsTrue types the page on roles.
 func TestDocs_HowToRolesIsTrue(t *testing.T) {
 	d := readDocument(t, "docs/how-to/roles.md")
