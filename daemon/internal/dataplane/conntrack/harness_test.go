@@ -61,8 +61,6 @@ type tee struct{ l *lane }
 func (t tee) Want(id ruleset.ID, o ruleset.Object) { t.l.filter.Want(id, o); t.l.part.Want(id, o) }
 func (t tee) Unwant(id ruleset.ID)                 { t.l.filter.Unwant(id); t.l.part.Unwant(id) }
 
-func newLane(t testing.TB, ns *netnstest.NS) *lane { return newLaneOn(t, ns, filters["nftables"]) }
-
 func newLaneOn(t testing.TB, ns *netnstest.NS, open func() (packetFilter, error)) *lane {
 	t.Helper()
 	l := &lane{t: t, ns: ns}

@@ -15,7 +15,7 @@ import (
 
 // More numbers of <linux/netfilter/nfnetlink_conntrack.h>.
 const (
-	msgNew = subsystem | 0
+	msgNew = subsystem // IPCTNL_MSG_CT_NEW is 0
 
 	attrHelp       = 5
 	attrLabels     = 22

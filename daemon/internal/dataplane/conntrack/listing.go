@@ -28,7 +28,6 @@ type listing struct {
 	stop   chan struct{} // closed to end the reader early
 	pieces chan piece    // closed by the reader behind the last one
 	free   chan []byte   // buffers to read into
-	taken  []byte        // the buffer of the piece that was visited last
 	e      entry
 }
 

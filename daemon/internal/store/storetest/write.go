@@ -203,7 +203,7 @@ func whileAnother(t *testing.T, s store.Store) {
 	}
 	for _, o := range []api.Object{set("a"), policy("p"), nsSet("n", "a")} {
 		at := mustPut(t, s, o, store.Absent().While(k, r1))
-		at = mustPut(t, s, o, store.At(at).While(k, r1))
+		mustPut(t, s, o, store.At(at).While(k, r1))
 		mustPut(t, s, o, store.Always().While(k, r1))
 		at = revisionOf(t, mustGet(t, s, o.Key()))
 		r2 := mustPut(t, s, set("agreed"), store.At(r1))
