@@ -298,10 +298,13 @@ func (f getFlags) arrange(d api.Descriptor, objs []api.Object) error {
 	return nil
 }
 
-// kindsNamed are the kinds in a comma-separated list; all is every kind.
+// kindsNamed are the kinds in a comma-separated list; all is every kind but
+// those that tell of what was.
 func kindsNamed(cmd *cobra.Command, list string) ([]api.Descriptor, error) {
 	if list == "all" {
-		return api.Kinds(), nil
+		return slices.DeleteFunc(api.Kinds(), func(d api.Descriptor) bool {
+			return d.Kind == api.KindChange || d.Kind == api.KindRevision
+		}), nil
 	}
 	var out []api.Descriptor
 	for name := range strings.SplitSeq(list, ",") {

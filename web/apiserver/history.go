@@ -55,12 +55,21 @@ func (h *history) note(r *request, before, after api.Object, now time.Time) {
 	if r.change != "" || !slices.Contains(changedKinds, o.Key().Kind) {
 		return // a change has its own revision
 	}
-	w := historyWrite{user: r.id.User, from: r.from(), how: r.how(), at: now, before: before, after: after}
+	// The handler goes on with the objects.
+	w := historyWrite{user: r.id.User, from: r.from(), how: r.how(), at: now, before: copied(before), after: copied(after)}
 	select {
 	case h.writes <- w:
 	default:
 		h.log.Warn("Write left out of the history: too many at once", "key", o.Key().String(), "user", w.user)
 	}
+}
+
+// copied is a copy of an object, or nil.
+func copied(o api.Object) api.Object {
+	if o == nil {
+		return nil
+	}
+	return api.Clone(o)
 }
 
 // how is by what program a request is made: what kubectl and ripstop say of
