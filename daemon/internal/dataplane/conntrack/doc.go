@@ -60,10 +60,12 @@
 // end begin a flow the other way round, its next packet would bring the
 // connection back. Therefore, if that is so and one end is a socket of this
 // host, that socket is closed as well (SOCK_DESTROY, kernel 4.5). Of forwarded
-// connections neither end is here: one that is denied in the direction in
-// which it began, and allowed in the other, can be taken up again by its
-// other end. UDP has no beginning that one could tell from the middle; there
-// too what the other end may send, it may send.
+// connections neither end is here, and UDP has no beginning that one could
+// tell from the middle. Of these, the entry stays and gets a label
+// (ruleset.CutLabel), and a rule drops what belongs to it; the label is taken
+// away when the flow is allowed again. The kernel keeps such an entry as long
+// as any other. Without room for labels, or where no rule can match them, it is
+// deleted, and may come back.
 //
 // # Limits
 //

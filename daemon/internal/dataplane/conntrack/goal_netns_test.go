@@ -18,6 +18,7 @@ import (
 
 var (
 	changes = flag.Int("changes", 40, "changes of policy that the test of 500 flows makes")
+	tracked = flag.Int("tracked", 0, "connections that are tracked beside those 500")
 	seed    = flag.Uint64("seed", 0, "seed of the random tests; 0: by the clock")
 )
 
@@ -96,7 +97,8 @@ func (s *stream) key() string {
 // TestNetnsConntrack_TighteningCutsWhatItDeniesAndNothingElse: 500 flows of
 // both families, TCP and UDP; changes of rules, of sets and of the policies
 // that an endpoint has. After each, the flows that it denies have no entry and
-// all others the one they had. -changes says how many.
+// all others the one they had. -changes says how many, -tracked how many other
+// connections the table holds.
 func TestNetnsConntrack_TighteningCutsWhatItDeniesAndNothingElse(t *testing.T) {
 	s := *seed
 	if s == 0 {
@@ -141,6 +143,7 @@ func TestNetnsConntrack_TighteningCutsWhatItDeniesAndNothingElse(t *testing.T) {
 			defer func() { st.Close() }()
 		}
 	}
+	g.host.MustDo(func() error { return put(g.part.c, many(*tracked)) })
 	var took []time.Duration
 	var longest string
 	for i := range *changes {
@@ -216,8 +219,8 @@ func TestNetnsConntrack_TighteningCutsWhatItDeniesAndNothingElse(t *testing.T) {
 	}
 	slices.Sort(took)
 	at := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))] }
-	t.Logf("%d changes, %d flows: from the change of policy to the last cut p50 %v, p99 %v, longest %s",
-		len(took), len(g.streams), at(0.5), at(0.99), longest)
+	t.Logf("%d changes, %d flows and %d others: from the change of policy to the last cut p50 %v, p99 %v, longest %s",
+		len(took), len(g.streams), *tracked, at(0.5), at(0.99), longest)
 	if p := at(0.99); p > time.Second {
 		t.Errorf("p99 %v, want at most 1 s", p)
 	}
