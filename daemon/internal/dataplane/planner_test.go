@@ -341,3 +341,22 @@ func TestPlanner_AnswersOfFailsafesAreThePeers(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanner_WorkloadSaysFromNoAddressOnlyWhatComesBeforeOne: whether an
+// address is free, which routers there are, which groups it listens to; never
+// that an address is its own.
+func TestPlanner_WorkloadSaysFromNoAddressOnlyWhatComesBeforeOne(t *testing.T) {
+	s := planOf(settingsOf(intent.Settings{WorkloadPrefixes: []string{"cali"}}), iface("cali1"),
+		workloadEP("w", &intent.WorkloadEndpoint{Interface: "cali1", Addrs: []netip.Addr{netip.MustParseAddr("fd65::1")}}))
+	for typ := range 256 {
+		p := ruleset.Packet{Src: netip.IPv6Unspecified(), Dst: netip.MustParseAddr("ff02::1"), Protocol: 58, ICMPType: uint8(typ), In: "cali1", State: ruleset.CtUntracked}
+		want := ruleset.Dropped
+		switch typ {
+		case 131, 132, 135, 143:
+			want = ruleset.Accepted
+		}
+		if v, _ := s.Eval(ruleset.HookPrerouting, p); v != want {
+			t.Errorf("ICMPv6 of type %d from ::: %s, want %s", typ, v, want)
+		}
+	}
+}
