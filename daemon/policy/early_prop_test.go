@@ -15,7 +15,7 @@ import (
 // admitted in any state.
 func TestEvaluate_PropEarlyDenyIsFinal(t *testing.T) {
 	denied := map[Phase]int{}
-	forSeeds(t, 200, func(t *testing.T, g *generator) {
+	forSeeds(t, 1000, func(t *testing.T, g *generator) {
 		objs := g.objects()
 		plain, open := NewWorld(objs, Options{}), NewWorld(append(objs, firstTier(api.Allow)...), Options{})
 		for range flowsPerWorld {
@@ -43,7 +43,7 @@ func TestEvaluate_PropEarlyDenyIsFinal(t *testing.T) {
 // What early policy does not decide is as if there were no early policy.
 func TestEvaluate_PropEarlyPolicyWithoutAWordChangesNothing(t *testing.T) {
 	silent := 0
-	forSeeds(t, 200, func(t *testing.T, g *generator) {
+	forSeeds(t, 1000, func(t *testing.T, g *generator) {
 		objs := g.objects()
 		later := slices.DeleteFunc(slices.Clone(objs), func(o api.Object) bool {
 			p, ok := o.(*api.GlobalNetworkPolicy)
@@ -79,7 +79,7 @@ func TestEvaluate_PropEarlyPolicyWithoutAWordChangesNothing(t *testing.T) {
 // no connection.
 func TestEvaluate_PropFailsafesReachTheHost(t *testing.T) {
 	reached := 0
-	forSeeds(t, 200, func(t *testing.T, g *generator) {
+	forSeeds(t, 1000, func(t *testing.T, g *generator) {
 		w := NewWorld(append(g.objects(), firstTier(api.Deny)...), Options{})
 		for range flowsPerWorld {
 			f := g.flow()

@@ -64,6 +64,7 @@ spec: {node: host%d, interfaceName: "*"}
 	}
 	for _, g := range f.hosts {
 		g.agent.applied(t, f.rev)
+		g.agent.saved(t, f.rev) // a host without a state on disk has nothing to boot with
 	}
 	return f
 }
