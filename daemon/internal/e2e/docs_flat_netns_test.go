@@ -24,7 +24,9 @@ func TestNetnsDocs_FlatExampleIsTrue(t *testing.T) {
 		case "yaml":
 			objects += body
 		case "text":
-			shown = append(shown, body)
+			if !strings.HasPrefix(body, "-A ") { // iptables has other rules
+				shown = append(shown, body)
+			}
 		}
 	}
 	s := newStage(t)
