@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -64,7 +65,11 @@ spec: {node: host%d, interfaceName: "*"}
 	}
 	for _, g := range f.hosts {
 		g.agent.applied(t, f.rev)
-		g.agent.saved(t, f.rev) // a host without a state on disk has nothing to boot with
+		// A host without a state on disk has nothing to boot with.
+		eventually(t, "the state is on disk", func() error {
+			_, err := os.Stat(g.agent.dir + "/state/agent/snapshot")
+			return err
+		})
 	}
 	return f
 }
