@@ -119,3 +119,26 @@ func (g *guarded) eventuallyPass(t testing.TB, what string, want map[uint16]bool
 		return nil
 	})
 }
+
+// TestNetnsPause_WithoutARecordTheHostIsProtectedAllTheSame: what cannot be
+// put on record is not done, and keeps nothing else from being done.
+func TestNetnsPause_WithoutARecordTheHostIsProtectedAllTheSame(t *testing.T) {
+	g := newGuarded(t, false, allowTCP("one", 7000))
+	g.agent.kill()
+	record := filepath.Join(g.agent.dir, "state/agent/audit")
+	if err := os.RemoveAll(record); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(record, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.agent.run(t)
+	rev := g.srv.put(t, allowTCP("two", 7001))
+	g.agent.applied(t, rev)
+	cmd := exec.Command(binary(t, "ripstop"), "pause", "30m")
+	cmd.Env = append(os.Environ(), "RIPSTOP_AGENT=unix://"+g.agent.dir+"/run/agent.sock")
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "cannot be recorded") {
+		t.Errorf("pause: %v: %s", err, out)
+	}
+	wantPass(t, g.inj, "without a record", map[uint16]bool{22: true, 7000: true, 7001: true, 7002: false})
+}

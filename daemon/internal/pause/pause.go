@@ -9,6 +9,7 @@ package pause
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,20 +69,22 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Open reads what was left by the agent before.
-func Open(c Config) (*Keeper, error) {
+// Open reads what was left by the agent before. It never fails: whatever is
+// wrong, policy is in force.
+func Open(c Config) *Keeper {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return nil, fmt.Errorf("pause: %w", err)
+		c.Log.Warn("A restart of the agent will end a pause: the start of the machine cannot be told from others", "err", err)
+		boot = []byte(rand.Text())
 	}
 	return open(c, strings.TrimSpace(string(boot)), uptime)
 }
 
-func open(c Config, boot string, uptime func() time.Duration) (*Keeper, error) {
+func open(c Config, boot string, uptime func() time.Duration) *Keeper {
 	k := &Keeper{dir: c.Dir, log: c.Log, record: c.Record, boot: boot, uptime: uptime, news: make(chan struct{}, 1)}
 	data, err := host.ReadFileIn(c.Dir, fileName, 64<<10)
 	if errors.Is(err, fs.ErrNotExist) {
-		return k, nil
+		return k
 	}
 	var s *state
 	if err == nil {
@@ -89,10 +92,13 @@ func open(c Config, boot string, uptime func() time.Duration) (*Keeper, error) {
 	}
 	if err != nil {
 		k.log.Warn("The pause has ended: what is on disk does not hold", "err", err)
-		return k, k.remove()
+		if err := k.remove(); err != nil {
+			k.log.Error("The file of the pause cannot be removed", "err", err)
+		}
+		return k
 	}
 	k.now = s
-	return k, nil
+	return k
 }
 
 // read takes a file's word only if all of it is in order.

@@ -24,19 +24,14 @@ type machine struct {
 	full    error // of the record's disk
 }
 
-func (m *machine) open(t *testing.T) *Keeper {
-	t.Helper()
+func (m *machine) open() *Keeper {
 	record := func(verb, by, _ string) error {
 		if m.full == nil {
 			m.records = append(m.records, verb+" "+by)
 		}
 		return m.full
 	}
-	k, err := open(Config{Dir: m.dir, Record: record, Log: slog.New(slog.DiscardHandler)}, m.boot, func() time.Duration { return time.Duration(m.up.Load()) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return open(Config{Dir: m.dir, Record: record, Log: slog.New(slog.DiscardHandler)}, m.boot, func() time.Duration { return time.Duration(m.up.Load()) })
 }
 
 // TestKeeper_OutlivesTheAgentAndNotTheMachine.
@@ -57,7 +52,7 @@ func TestKeeper_OutlivesTheAgentAndNotTheMachine(t *testing.T) {
 	} {
 		m := &machine{dir: t.TempDir(), boot: "a"}
 		m.up.Store(int64(time.Hour))
-		if _, err := m.open(t).Begin(30*time.Minute, "root"); err != nil {
+		if _, err := m.open().Begin(30*time.Minute, "root"); err != nil {
 			t.Fatal(err)
 		}
 		m.up.Add(int64(c.later))
@@ -68,7 +63,7 @@ func TestKeeper_OutlivesTheAgentAndNotTheMachine(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		p := m.open(t).Now()
+		p := m.open().Now()
 		if (p != nil) != c.want || p != nil && p.By != "root" {
 			t.Errorf("%s: got %+v, paused %v is wanted", c.name, p, c.want)
 		}
@@ -81,7 +76,7 @@ func TestKeeper_OutlivesTheAgentAndNotTheMachine(t *testing.T) {
 // TestKeeper_EndsByItself.
 func TestKeeper_EndsByItself(t *testing.T) {
 	m := &machine{dir: t.TempDir(), boot: "a"}
-	k := m.open(t)
+	k := m.open()
 	ctx, cancel := context.WithCancel(t.Context())
 	told, ended := make(chan *api.Pause), make(chan error)
 	go func() { ended <- k.Run(ctx, func(p *api.Pause) { told <- p }) }()
@@ -107,7 +102,7 @@ func TestKeeper_EndsByItself(t *testing.T) {
 // TestKeeper_PausesNothingThatCannotBeRecorded, and resumes all the same.
 func TestKeeper_PausesNothingThatCannotBeRecorded(t *testing.T) {
 	m := &machine{dir: t.TempDir(), boot: "a", full: errors.New("disk full")}
-	k := m.open(t)
+	k := m.open()
 	if _, err := k.Begin(time.Hour, "root"); !errors.Is(err, m.full) || k.Now() != nil {
 		t.Errorf("got %v, %+v", err, k.Now())
 	}

@@ -119,15 +119,9 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		return err
 	}
 	defer l.close()
-	done, err := openRecord(cfg, log)
-	if err != nil {
-		return err
-	}
-	defer done.Close()
-	pauses, err := openPause(cfg, log, done)
-	if err != nil {
-		return err
-	}
+	done := openRecord(cfg, log)
+	defer done.close()
+	pauses := openPause(cfg, log, done)
 	l.notePause(pauses.Now()) // before anything is planned
 	thinking := &pulse{}
 	maps.Copy(live, liveness(l.loop, thinking))
