@@ -360,3 +360,22 @@ func TestPlanner_WorkloadSaysFromNoAddressOnlyWhatComesBeforeOne(t *testing.T) {
 		}
 	}
 }
+
+// TestPlanner_PausedAsksNobody, and goes on where it was.
+func TestPlanner_PausedAsksNobody(t *testing.T) {
+	s := ruleset.NewState()
+	p := NewPlanner(s)
+	p.Note(endpoint("h", &intent.HostEndpoint{Interface: "eth0"}))
+	pause := intent.Change{Key: intent.Key{Kind: intent.KindPause}}
+	for _, c := range []struct {
+		value intent.Value
+		want  ruleset.Verdict
+	}{{nil, ruleset.Dropped}, {&intent.Pause{}, ruleset.Accepted}, {nil, ruleset.Dropped}} {
+		pause.Value = c.value
+		p.Note(pause)
+		p.Flush()
+		if v, _ := s.Eval(ruleset.HookInput, tcp("eth0", "")); v != c.want {
+			t.Errorf("paused %v: %s, want %s", c.value != nil, v, c.want)
+		}
+	}
+}
