@@ -21,7 +21,6 @@ type applyFlags struct {
 	writeFlags
 	serverSide, force bool
 	pruneFlags
-	confirmFlags
 	// tiers are those among the documents: a dry run makes none.
 	tiers map[string]bool
 }
@@ -71,7 +70,7 @@ unchanged, applied (--server-side) or pruned.`,
 			if err := in.given(cmd, "apply"); err != nil {
 				return err
 			}
-			if err := errors.Join(f.check(cmd), f.checkPrune(cmd), f.checkConfirm(cmd, f.writeFlags)); err != nil {
+			if err := errors.Join(f.check(cmd), f.checkPrune(cmd)); err != nil {
 				return err
 			}
 			if f.force && !f.serverSide {
@@ -85,10 +84,10 @@ unchanged, applied (--server-side) or pruned.`,
 	}
 	addInput(cmd, &in)
 	addWrite(cmd, &f.writeFlags)
+	addConfirm(cmd, &f.confirmFlags)
 	cmd.Flags().BoolVar(&f.serverSide, "server-side", false, "set only the fields that the files name, and keep those of other managers")
 	cmd.Flags().BoolVar(&f.force, "force-conflicts", false, "with --server-side: take over fields that other managers hold")
 	f.add(cmd)
-	f.addConfirm(cmd)
 	return cmd
 }
 
@@ -105,10 +104,7 @@ func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 	}
 	defer c.Close()
 	inOrder(docs)
-	if f.confirm != 0 {
-		return a.tryOut(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.applyAll(cmd, c, docs, f) })
-	}
-	return a.applyAll(cmd, c, docs, f)
+	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.applyAll(cmd, c, docs, f) })
 }
 
 // applyAll writes the documents, and prunes.

@@ -22,24 +22,31 @@ type confirmFlags struct {
 	mustReach []string
 }
 
-func (f *confirmFlags) addConfirm(cmd *cobra.Command) {
+func addConfirm(cmd *cobra.Command, f *confirmFlags) {
 	cmd.Flags().DurationVar(&f.confirm, "confirm", 0, "everything goes back after this time (10s to 24h) unless ripstop confirm is given before")
 	cmd.Flags().StringArrayVar(&f.mustReach, "must-reach", nil, "with --confirm: an address, as tcp:192.0.2.1:443, that every host must reach")
 	_ = cmd.RegisterFlagCompletionFunc("confirm", cobra.NoFileCompletions)
 	_ = cmd.RegisterFlagCompletionFunc("must-reach", cobra.NoFileCompletions)
 }
 
-func (f *confirmFlags) checkConfirm(cmd *cobra.Command, w writeFlags) error {
+func (f confirmFlags) checkConfirm(cmd *cobra.Command) error {
 	given := cmd.Flags().Changed("confirm")
 	switch {
 	case given && (f.confirm < api.MinChangeTimeout || f.confirm > api.MaxChangeTimeout):
 		return usage(cmd, "%s: --confirm %v: want a time from 10s to 24h", cmd.Name(), f.confirm)
-	case given && w.dryRun != "none":
-		return usage(cmd, "%s: give --confirm or --dry-run, not both", cmd.Name())
 	case len(f.mustReach) > 0 && !given:
 		return usage(cmd, "%s: --must-reach goes with --confirm", cmd.Name())
 	}
 	return nil
+}
+
+// write has do make the writes of a command: each as it comes or, with
+// --confirm, all of them as one change.
+func (a *app) write(cmd *cobra.Command, c *client.Client, f confirmFlags, do func(c *client.Client) error) error {
+	if f.confirm != 0 {
+		return a.tryOut(cmd, c, f, do)
+	}
+	return do(c)
 }
 
 // tryOut has do write into a change, which goes back unless it is confirmed.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
@@ -22,6 +23,10 @@ func (a *app) createCommand() *cobra.Command {
 		Long: `create makes the resources of files, and refuses those that are there already;
 with --skip-exists these are left as they are. As with apply, everything is
 read and checked before anything is written.
+
+With --confirm TIME all of it is one change, of which nothing is written with a
+fault in any, and everything goes back after that time unless ripstop confirm is
+given before.
 
 A document without metadata.name and with metadata.generateName gets a name
 that begins so.`,
@@ -41,6 +46,7 @@ that begins so.`,
 	}
 	addInput(cmd, &in)
 	addWrite(cmd, &w)
+	addConfirm(cmd, &w.confirmFlags)
 	cmd.Flags().BoolVar(&skip, "skip-exists", false, "a resource that is there already is left as it is, without error")
 	return cmd
 }
@@ -56,6 +62,10 @@ func (a *app) create(cmd *cobra.Command, in *input, w writeFlags, skip bool) err
 	}
 	defer c.Close()
 	inOrder(docs)
+	return a.write(cmd, c, w.confirmFlags, func(c *client.Client) error { return a.createAll(cmd, c, docs, w, skip) })
+}
+
+func (a *app) createAll(cmd *cobra.Command, c *client.Client, docs []api.Document, w writeFlags, skip bool) error {
 	return a.each("create", docs, w.suffix(), func(d api.Document) (string, api.Key, error) {
 		key := d.Object.Key()
 		if d.Object.Metadata().ResourceVersion != "" {

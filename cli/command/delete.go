@@ -38,7 +38,11 @@ version is deleted.
 
 The built-in tiers, and tiers with policies in them, cannot be deleted. With -l
 and --all, namespaced kinds are looked for in the namespace of -n, with -A in
-all.`,
+all.
+
+With --confirm TIME all of it is one change, of which nothing is written with a
+fault in any, and everything goes back after that time unless ripstop confirm is
+given before.`,
 		Example: `  ripstop delete globalnetworkpolicy allow-ssh
   ripstop delete gnp/allow-ssh gnp/allow-dns --ignore-not-found
   ripstop delete networkpolicies -A -l team=blue --dry-run=server
@@ -71,12 +75,13 @@ all.`,
 			if err != nil {
 				return err
 			}
-			return a.delete(cmd, c, targets, f)
+			return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.delete(cmd, c, targets, f) })
 		},
 		ValidArgsFunction: a.completeKindAndNames,
 	}
 	addInput(cmd, &in)
 	addWrite(cmd, &f.writeFlags)
+	addConfirm(cmd, &f.confirmFlags)
 	cmd.Flags().BoolVar(&f.ignoreMissing, "ignore-not-found", false, "a resource that is not there counts as deleted")
 	cmd.Flags().BoolVarP(&f.ignoreMissing, "skip-not-exists", "s", false, "the same, as calicoctl calls it")
 	cmd.Flags().BoolVar(&f.all, "all", false, "delete all resources of the kind")

@@ -20,8 +20,8 @@ func (a *app) diffCommand() *cobra.Command {
 	var in input
 	var f applyFlags
 	cmd := &cobra.Command{
-		Use:   "diff -f FILE",
-		Short: "Show what apply would change",
+		Use:   "diff (-f FILE | REV)",
+		Short: "Show what apply, or going back, would change",
 		Long: `diff shows, as a unified diff of YAML, how what is on the server would change if
 the files were applied. The server goes through everything but the write, so
 defaults are in it, and what it refuses is told.
@@ -30,19 +30,36 @@ On a machine where you work over SSH, a warning on standard error says if your
 own session would be denied, and by which rule. Other hosts' connections are
 not looked at.
 
+With the number of a revision, as ripstop history shows it, it is shown how what
+is on the server would change if ripstop rollback REV went back to it.
+
 The exit code is 0 if nothing would change, 1 if something would, 2 on an
 error.`,
 		Example: `  ripstop diff -f allow-ssh.yaml
+  ripstop diff 12
   ripstop diff -R -f policies/ --server-side --field-manager=ci`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := in.given(cmd, "compare"); err != nil {
-				return err
+		Args: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return in.given(cmd, "compare")
+			case len(args) > 1 || revisionNumber(args[0]) < 0:
+				return usage(cmd, "diff: want -f FILE or the number of one revision, have %q", args)
+			case len(in.files) > 0 || f.serverSide:
+				return usage(cmd, "diff: give files or a revision, not both")
 			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.force && !f.serverSide {
 				return usage(cmd, "diff: --force-conflicts goes with --server-side")
 			}
-			differ, err := a.diff(cmd, &in, f)
+			var differ bool
+			var err error
+			if len(args) == 1 {
+				differ, err = a.diffRevision(cmd, revisionNumber(args[0]))
+			} else {
+				differ, err = a.diff(cmd, &in, f)
+			}
 			switch {
 			case err != nil:
 				return &exit{exitUsage, err}
@@ -57,6 +74,7 @@ error.`,
 	cmd.Flags().BoolVar(&f.force, "force-conflicts", false, "with --server-side: as if fields of other managers were taken over")
 	cmd.Flags().StringVar(&f.manager, "field-manager", "ripstop", "with --server-side: the manager of the fields")
 	_ = cmd.RegisterFlagCompletionFunc("field-manager", cobra.NoFileCompletions)
+	cmd.ValidArgsFunction = a.completeRevisions
 	return cmd
 }
 
@@ -85,22 +103,36 @@ func (a *app) diff(cmd *cobra.Command, in *input, f applyFlags) (differ bool, er
 			}
 			continue
 		}
-		live, err := comparison(old)
+		different, err := a.compare("live/", old, "applied/", wanted)
 		errs = append(errs, err)
-		then, err := comparison(wanted)
-		errs = append(errs, err)
-		if bytes.Equal(live, then) {
-			continue
+		if different {
+			differ = true
+			changed = append(changed, wanted)
 		}
-		differ = true
-		changed = append(changed, wanted)
-		a.printDiff(diff.Diff("live/"+nameOf(d.Object.Key()), live, "applied/"+nameOf(d.Object.Key()), then))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return differ, fmt.Errorf("diff: not everything was compared:\n%w", err)
 	}
 	a.warnOfSession(cmd.Context(), c, changed)
 	return differ, nil
+}
+
+// compare prints how two objects, nil for none, of one name differ, and reports
+// whether they do. The words stand before the name.
+func (a *app) compare(is string, x api.Object, as string, y api.Object) (bool, error) {
+	before, errX := comparison(x)
+	after, errY := comparison(y)
+	if err := errors.Join(errX, errY); err != nil || bytes.Equal(before, after) {
+		return false, err
+	}
+	name := ""
+	for _, o := range []api.Object{x, y} {
+		if o != nil {
+			name = nameOf(o.Key())
+		}
+	}
+	a.printDiff(diff.Diff(is+name, before, as+name, after))
+	return true, nil
 }
 
 // wouldBe is a resource as it is, nil if it is not there, and as it would be.

@@ -26,19 +26,24 @@ else vi) and writes what was changed in them. The server goes through all of it
 before anything is written; if something is wrong, the editor opens again with
 the faults on top. Nothing is written if the text is left as it is or emptied,
 or if a resource has meanwhile been changed by somebody else; then the edited
-text stays in a file that is named.`,
+text stays in a file that is named.
+
+With --confirm TIME all of it is one change, of which nothing is written with a
+fault in any, and everything goes back after that time unless ripstop confirm is
+given before.`,
 		Example: `  ripstop edit gnp allow-ssh
   EDITOR='code --wait' ripstop edit tier/security gnp/allow-ssh`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args) == 1 && !strings.Contains(args[0], "/") {
 				return usage(cmd, "edit: what to edit is not said: KIND NAME")
 			}
-			return nil
+			return w.checkConfirm(cmd)
 		},
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.edit(cmd, w, args) },
 		ValidArgsFunction: a.completeKindAndNames,
 	}
 	cmd.Flags().StringVar(&w.manager, "field-manager", "ripstop", "name under which the server remembers who set which field")
+	addConfirm(cmd, &w.confirmFlags)
 	return cmd
 }
 
@@ -92,7 +97,7 @@ func (a *app) edit(cmd *cobra.Command, w writeFlags, args []string) error {
 	}
 	docs, err := e.loop(text.Bytes())
 	if err == nil && docs != nil {
-		err = e.write(docs)
+		err = a.write(cmd, c, w.confirmFlags, func(c *client.Client) error { return e.writeOver(c, docs) })
 	}
 	if err != nil {
 		return fmt.Errorf("edit: %w\n  what you edited is in %s", err, e.path)
@@ -192,13 +197,13 @@ func (e *editing) checked(text []byte) ([]api.Document, error) {
 	return docs, errors.Join(faults...)
 }
 
-// write writes what was changed, over exactly what was read.
-func (e *editing) write(docs []api.Document) error {
+// writeOver writes what was changed, over exactly what was read.
+func (e *editing) writeOver(c *client.Client, docs []api.Document) error {
 	inOrder(docs)
 	for _, d := range docs {
 		k := d.Object.Key()
 		d.Object.Metadata().ResourceVersion = e.olds[k].Metadata().ResourceVersion
-		written, err := e.c.Replace(e.cmd.Context(), d.Object, e.w.options())
+		written, err := c.Replace(e.cmd.Context(), d.Object, e.w.options())
 		if err != nil {
 			return fmt.Errorf("%s: %w", nameOf(k), err)
 		}

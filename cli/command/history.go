@@ -12,32 +12,47 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
 func (a *app) historyCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "history",
+		Use:   "history [REV]",
 		Short: "Show who changed what, newest first",
 		Long: `history shows the last 100 revisions of policy, sets, tiers, profiles, host
 endpoints, settings and roles: when, who, with what, which resources, and what
 became of a change that had to be confirmed. What one user writes within two
 seconds is one revision, and so is a change made with --confirm.
 
+With the number of a revision, what that one changed is shown as a unified diff
+of YAML. ripstop diff REV compares a revision with what is there now, and
+ripstop rollback REV goes back to it.
+
 -o yaml and -o json have the values from before and after. The record that
 counts is the audit log: ripstop audit.`,
 		Example: `  ripstop history
+  ripstop history 12
   ripstop history -o yaml`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			return errors.Join(noArgs(cmd, args), checkOutput(cmd, output, "", "json", "yaml"))
+			switch {
+			case len(args) > 1 || len(args) == 1 && revisionNumber(args[0]) < 0:
+				return usage(cmd, "history: want the number of one revision, have %q", args)
+			case len(args) == 1 && output != "":
+				return usage(cmd, "history: -o is of the whole history; one revision is shown as a diff")
+			}
+			return checkOutput(cmd, output, "", "json", "yaml")
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(cmd, false)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
+			if len(args) == 1 {
+				return a.showRevision(cmd, c, revisionNumber(args[0]))
+			}
 			objs, rev, err := c.List(cmd.Context(), api.KindRevision, store.ListOptions{})
 			if err != nil {
 				return fmt.Errorf("history: %w", err)
@@ -65,7 +80,35 @@ counts is the audit log: ripstop audit.`,
 		},
 	}
 	addOutput(cmd, &output, "json", "yaml")
+	cmd.ValidArgsFunction = a.completeRevisions
 	return cmd
+}
+
+// showRevision prints what one revision changed.
+func (a *app) showRevision(cmd *cobra.Command, c *client.Client, number int64) error {
+	o, err := c.Get(cmd.Context(), api.Key{Kind: api.KindRevision, Name: api.RevisionName(number)})
+	if err != nil {
+		return fmt.Errorf("history: revision %d: %w", number, err)
+	}
+	r, is := o.(*api.RevisionRecord)
+	if !is {
+		return fmt.Errorf("history: revision %d cannot be read: %w", number, o.Validate())
+	}
+	if r.Spec.WithoutValues {
+		return fmt.Errorf("history: revision %d was too large to keep its values; it wrote %s", number, touched(r.Spec.Objects))
+	}
+	var errs []error
+	for _, o := range r.Spec.Objects {
+		before, errBefore := o.Before.Object(o.Key())
+		after, errAfter := o.After.Object(o.Key())
+		if err := errors.Join(errBefore, errAfter); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", nameOf(o.Key()), err))
+			continue
+		}
+		_, err := a.compare("before/", before, "after/", after)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // mostTouched is how many resources a row of the history names.
@@ -82,49 +125,4 @@ func touched(objects []api.ChangedObject) string {
 		names = append(names, nameOf(o.Key()))
 	}
 	return strings.Join(names, ", ")
-}
-
-func (a *app) rollbackCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "rollback [CHANGE]",
-		Short: "Undo a change that waits for its confirmation",
-		Long: `rollback undoes a change that was made with --confirm, before its time is over:
-its resources are restored on the server, and every host goes back. Without a
-name it is the one that waits, if there is only one. A resource that somebody
-else has changed since is left as it is, and named.
-
-Nobody has to do this: what is not confirmed goes back by itself. A change that
-was confirmed is not undone by it; ripstop history shows what was before.`,
-		Example: `  ripstop rollback
-  ripstop get changes`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage(cmd, "rollback: want one change, have %q", args)
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := a.connect(cmd, false)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			name, err := theOne(cmd, c, args)
-			if err != nil {
-				return err
-			}
-			done, err := c.RollBack(cmd.Context(), name)
-			if err != nil {
-				return fmt.Errorf("rollback %s: %w", name, err)
-			}
-			fmt.Fprintf(a.Out, "change/%s rolled back\n", name)
-			for i, o := range done.Status.Objects {
-				if o.Left != "" && i < len(done.Spec.Objects) {
-					fmt.Fprintf(a.Err, "warning: %s is left as it is: %s\n", nameOf(done.Spec.Objects[i].Key()), o.Left)
-				}
-			}
-			return nil
-		},
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
 }

@@ -67,6 +67,7 @@ func (a *app) metadataCommand(f *labelFlags, long, example string) *cobra.Comman
 		ValidArgsFunction: a.completeKindAndName,
 	}
 	addWrite(cmd, &f.writeFlags)
+	addConfirm(cmd, &f.confirmFlags)
 	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "change what is there with another value")
 	cmd.Flags().BoolVar(&f.remove, "remove", false, "remove the keys that are named without value, as calicoctl does")
 	cmd.Flags().BoolVar(&f.all, "all", false, "all resources of the kind")
@@ -149,6 +150,11 @@ func (a *app) setMetadata(cmd *cobra.Command, f *labelFlags, args []string) erro
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: nothing was written:\n%w", cmd.Name(), err)
 	}
+	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.writeAllMetadata(cmd, c, f, keys, olds, e) })
+}
+
+func (a *app) writeAllMetadata(cmd *cobra.Command, c *client.Client, f *labelFlags, keys []api.Key, olds []api.Object, e edits) error {
+	var errs []error
 	for i, k := range keys {
 		done, err := a.writeMetadata(cmd, c, f, olds[i], e)
 		if err != nil {

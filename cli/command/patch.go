@@ -35,7 +35,10 @@ the command line (-p) or in a file (--patch-file). Its type is
           ripstop apply --server-side
 
 A strategic merge patch is refused: it merges lists by keys that the lists of
-these kinds, whose order counts, do not have.`,
+these kinds, whose order counts, do not have.
+
+With --confirm TIME the change goes back after that time unless ripstop confirm
+is given before.`,
 		Example: `  ripstop patch gnp allow-ssh -p '{"spec":{"order":10}}'
   ripstop patch gnp/allow-ssh --type=json -p '[{"op":"remove","path":"/spec/ingress/0"}]'
   ripstop patch felixconfiguration default --patch-file=felix.yaml --dry-run=server`,
@@ -52,6 +55,7 @@ these kinds, whose order counts, do not have.`,
 		ValidArgsFunction: a.completeKindAndName,
 	}
 	addWrite(cmd, &f.writeFlags)
+	addConfirm(cmd, &f.confirmFlags)
 	cmd.Flags().StringVarP(&f.typ, "type", "t", "merge", "merge, json or apply")
 	cmd.Flags().StringVarP(&f.patch, "patch", "p", "", "the patch, as JSON or YAML")
 	cmd.Flags().StringVar(&f.file, "patch-file", "", "file with the patch, - for standard input")
@@ -103,6 +107,10 @@ func (a *app) patch(cmd *cobra.Command, f patchFlags, args []string) error {
 		return err
 	}
 	defer c.Close()
+	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.patchOne(cmd, c, k, body, f) })
+}
+
+func (a *app) patchOne(cmd *cobra.Command, c *client.Client, k api.Key, body []byte, f patchFlags) error {
 	typ := map[string]client.PatchType{"merge": client.MergePatch, "json": client.JSONPatch, "apply": client.ApplyPatch}[f.typ]
 	old, err := c.Get(cmd.Context(), k)
 	if err != nil && f.typ != "apply" {

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
 )
 
 func (a *app) replaceCommand() *cobra.Command {
@@ -19,7 +20,11 @@ func (a *app) replaceCommand() *cobra.Command {
 		Long: `replace makes resources be as files say, and refuses those that are not there.
 A document that carries metadata.resourceVersion, as get prints it, is written
 only over exactly that version. As with apply, everything is read and checked
-before anything is written.`,
+before anything is written.
+
+With --confirm TIME all of it is one change, of which nothing is written with a
+fault in any, and everything goes back after that time unless ripstop confirm is
+given before.`,
 		Example: `  ripstop replace -f allow-ssh.yaml
   ripstop get gnp allow-ssh -o yaml | sed s/2222/22/ | ripstop replace -f -`,
 		Args: noArgs,
@@ -35,6 +40,7 @@ before anything is written.`,
 	}
 	addInput(cmd, &in)
 	addWrite(cmd, &w)
+	addConfirm(cmd, &w.confirmFlags)
 	return cmd
 }
 
@@ -49,6 +55,10 @@ func (a *app) replace(cmd *cobra.Command, in *input, w writeFlags) error {
 	}
 	defer c.Close()
 	inOrder(docs)
+	return a.write(cmd, c, w.confirmFlags, func(c *client.Client) error { return a.replaceAll(cmd, c, docs, w) })
+}
+
+func (a *app) replaceAll(cmd *cobra.Command, c *client.Client, docs []api.Document, w writeFlags) error {
 	return a.each("replace", docs, w.suffix(), func(d api.Document) (string, api.Key, error) {
 		var err error
 		if w.client() {

@@ -18,6 +18,7 @@ import (
 type writeFlags struct {
 	dryRun  string
 	manager string
+	confirmFlags
 }
 
 // addWrite adds the flags of writing to a command.
@@ -28,11 +29,16 @@ func addWrite(cmd *cobra.Command, f *writeFlags) {
 	_ = cmd.RegisterFlagCompletionFunc("field-manager", cobra.NoFileCompletions)
 }
 
-// check refuses a kind of dry run that there is none of.
+// check refuses what makes no sense.
 func (f writeFlags) check(cmd *cobra.Command) error {
 	switch f.dryRun {
-	case "none", "client", "server":
-		return nil
+	case "none":
+		return f.checkConfirm(cmd)
+	case "client", "server":
+		if cmd.Flags().Changed("confirm") {
+			return usage(cmd, "%s: give --confirm or --dry-run, not both", cmd.Name())
+		}
+		return f.checkConfirm(cmd)
 	}
 	return usage(cmd, "%s: --dry-run %q is not known; it is client, server or none", cmd.Name(), f.dryRun)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -100,8 +101,9 @@ func SetOutcome(ctx context.Context, s store.Store, changeName, outcome string) 
 
 // Before is what the objects were that were written after the revision with
 // number, as that left them: the values that the first of the later revisions
-// found. Changes that were rolled back or still wait are not counted. An error:
-// the number is none that is kept, or a later revision has no values.
+// found. A change that was rolled back counts too: what somebody else wrote
+// over it was left, and is to go back to what was before both. An error: the
+// number is none that is kept, or a later revision has no values.
 func Before(all []*api.RevisionRecord, number int64) ([]api.ChangedObject, error) {
 	at := slices.IndexFunc(all, func(r *api.RevisionRecord) bool { return r.Spec.Number == number })
 	// Before the oldest one: number is the one that is no longer kept.
@@ -110,7 +112,7 @@ func Before(all []*api.RevisionRecord, number int64) ([]api.ChangedObject, error
 	}
 	var out []api.ChangedObject
 	for _, r := range all[at+1:] {
-		if !Stays(r) {
+		if r.Spec.WithoutValues && undone(r) {
 			continue
 		}
 		if r.Spec.WithoutValues {
@@ -130,14 +132,16 @@ func OutcomeOf(c *api.Change) string {
 	outcome := OutcomeRolledBack + ": " + c.Status.Reason
 	for i, o := range c.Status.Objects {
 		if o.Left != "" && i < len(c.Spec.Objects) {
-			outcome += "; " + c.Spec.Objects[i].Key().String() + " was left: " + o.Left
+			outcome += "; " + c.Spec.Objects[i].Key().String() + wasLeft + o.Left
 		}
 	}
 	return outcome
 }
 
-// Stays reports whether what a revision wrote was left as it is: it is not of a
-// change that was undone or still waits.
-func Stays(r *api.RevisionRecord) bool {
-	return r.Spec.Outcome == OutcomeWritten || r.Spec.Outcome == OutcomeConfirmed
+// wasLeft stands in the outcome between an object and why it was not restored.
+const wasLeft = " was left: "
+
+// undone reports whether a revision is of a change of which nothing stays.
+func undone(r *api.RevisionRecord) bool {
+	return strings.HasPrefix(r.Spec.Outcome, OutcomeRolledBack) && !strings.Contains(r.Spec.Outcome, wasLeft)
 }

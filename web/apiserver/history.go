@@ -5,6 +5,7 @@ package apiserver
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,6 +34,10 @@ type history struct {
 	store  store.Store
 	log    *slog.Logger
 	writes chan historyWrite
+	// settles asks for all that was noted to be stored; what is in it is closed
+	// when it is.
+	settles chan chan struct{}
+	ended   chan struct{} // closed when run ends
 }
 
 // historyWrite is one write, for the history.
@@ -43,7 +48,7 @@ type historyWrite struct {
 }
 
 func newHistory(st store.Store, log *slog.Logger) *history {
-	return &history{store: st, log: log, writes: make(chan historyWrite, historyQueue)}
+	return &history{store: st, log: log, writes: make(chan historyWrite, historyQueue), settles: make(chan chan struct{}), ended: make(chan struct{})}
 }
 
 // note takes a write that was done. It never waits.
@@ -94,21 +99,20 @@ type growing struct {
 
 // run stores what is noted until ctx ends, and then what it has.
 func (h *history) run(ctx context.Context) {
+	defer close(h.ended)
 	open := map[string]*growing{} // by user
 	tick := time.NewTimer(historyPause)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			for len(h.writes) > 0 {
-				h.grow(open, <-h.writes)
-			}
-			for _, g := range open {
-				h.flush(context.WithoutCancel(ctx), g)
-			}
+			h.flushAll(context.WithoutCancel(ctx), open)
 			return
 		case w := <-h.writes:
-			h.grow(open, w)
+			h.grow(ctx, open, w)
+		case done := <-h.settles:
+			h.flushAll(ctx, open)
+			close(done)
 		case <-tick.C:
 		}
 		now := time.Now()
@@ -126,8 +130,39 @@ func (h *history) run(ctx context.Context) {
 	}
 }
 
-// grow adds a write to its user's revision.
-func (h *history) grow(open map[string]*growing, w historyWrite) {
+// settle has all that was noted stored, so that whoever reads the history next
+// misses nothing, and what is recorded next stands behind it.
+func (h *history) settle(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case h.settles <- done:
+	case <-ctx.Done():
+		return
+	case <-h.ended:
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-h.ended:
+	}
+}
+
+// flushAll stores all that was noted, what began first at first.
+func (h *history) flushAll(ctx context.Context, open map[string]*growing) {
+	for len(h.writes) > 0 {
+		h.grow(ctx, open, <-h.writes)
+	}
+	all := slices.SortedFunc(maps.Values(open), func(x, y *growing) int { return x.first.Compare(y.first) })
+	clear(open)
+	for _, g := range all {
+		h.flush(ctx, g)
+	}
+}
+
+// grow adds a write to its user's revision. Of a resource that is in another
+// user's, that one is stored first: what is earlier stands earlier.
+func (h *history) grow(ctx context.Context, open map[string]*growing, w historyWrite) {
 	id := w.user + "\x00" + w.how
 	g := open[id]
 	if g == nil {
@@ -140,6 +175,12 @@ func (h *history) grow(open map[string]*growing, w historyWrite) {
 		o = w.before
 	}
 	k := o.Key()
+	for other, o := range open {
+		if other != id && slices.Contains(o.keys, k) {
+			delete(open, other)
+			h.flush(ctx, o)
+		}
+	}
 	if !slices.Contains(g.keys, k) {
 		g.keys = append(g.keys, k)
 		g.before[k] = w.before
@@ -191,6 +232,7 @@ func (h *history) record(ctx context.Context, rev *api.RevisionRecord) {
 
 // begun records a change that has begun.
 func (h *history) begun(ctx context.Context, c *api.Change, how string, todo []*stagedWrite) {
+	h.settle(ctx)
 	rev := newRevision(c.Spec.User, c.Spec.From, how, c.Spec.At.Time)
 	rev.Spec.Change, rev.Spec.Outcome = c.Name, changes.OutcomePending
 	for _, w := range todo {

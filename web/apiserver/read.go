@@ -27,6 +27,9 @@ func (s *Server) get(r *request) response {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTime)
 	defer cancel()
+	if r.desc.Kind == api.KindRevision {
+		s.history.settle(ctx)
+	}
 	o, err := s.read(ctx, s.cfg.Store, r.key(), v.stored)
 	if err != nil {
 		return s.failed(r, err)
@@ -113,6 +116,9 @@ func (s *Server) listOrWatch(r *request) response {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), storeTime)
 	defer cancel()
+	if r.desc.Kind == api.KindRevision {
+		s.history.settle(ctx)
+	}
 	objs, meta, err := s.list(ctx, r, f)
 	if err != nil {
 		return s.failed(r, err)
