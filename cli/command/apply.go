@@ -58,6 +58,11 @@ With --confirm TIME all of it is one change, of which nothing is written with a
 fault in any, and everything goes back after that time unless ripstop confirm is
 given before.
 
+What would shut a way into a host is asked about on a terminal, and elsewhere
+refused unless --confirm or --yes is given: SSH to any host that has an
+endpoint, and the TCP ports that its failsafes hold open, from this machine and
+from where the user's SSH session comes; and the session itself.
+
 A line for each resource says what was done: created, configured (changed),
 unchanged, applied (--server-side) or pruned.`,
 		Example: `  ripstop apply -f allow-ssh.yaml
@@ -104,7 +109,7 @@ func (a *app) apply(cmd *cobra.Command, in *input, f applyFlags) error {
 	}
 	defer c.Close()
 	inOrder(docs)
-	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.applyAll(cmd, c, docs, f) })
+	return a.write(cmd, c, f.writeFlags, func(c *client.Client) error { return a.applyAll(cmd, c, docs, f) })
 }
 
 // applyAll writes the documents, and prunes.

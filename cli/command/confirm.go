@@ -4,7 +4,6 @@ package command
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -20,11 +19,13 @@ import (
 type confirmFlags struct {
 	confirm   time.Duration
 	mustReach []string
+	yes       bool
 }
 
 func addConfirm(cmd *cobra.Command, f *confirmFlags) {
 	cmd.Flags().DurationVar(&f.confirm, "confirm", 0, "everything goes back after this time (10s to 24h) unless ripstop confirm is given before")
 	cmd.Flags().StringArrayVar(&f.mustReach, "must-reach", nil, "with --confirm: an address, as tcp:192.0.2.1:443, that every host must reach")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "do it even if it shuts a way into a host, without asking")
 	_ = cmd.RegisterFlagCompletionFunc("confirm", cobra.NoFileCompletions)
 	_ = cmd.RegisterFlagCompletionFunc("must-reach", cobra.NoFileCompletions)
 }
@@ -41,26 +42,29 @@ func (f confirmFlags) checkConfirm(cmd *cobra.Command) error {
 }
 
 // write has do make the writes of a command: each as it comes or, with
-// --confirm, all of them as one change.
-func (a *app) write(cmd *cobra.Command, c *client.Client, f confirmFlags, do func(c *client.Client) error) error {
-	if f.confirm != 0 {
-		return a.tryOut(cmd, c, f, do)
+// --confirm, all of them as one change. What would shut a way into a host is
+// asked about first.
+func (a *app) write(cmd *cobra.Command, c *client.Client, w writeFlags, do func(c *client.Client) error) error {
+	switch {
+	case w.confirm != 0:
+		return a.tryOut(cmd, c, w.confirmFlags, do)
+	case !w.yes && (w.dryRun == "" || w.dryRun == "none"):
+		if err := a.askFirst(cmd, c, do); err != nil {
+			return err
+		}
 	}
 	return do(c)
 }
 
 // tryOut has do write into a change, which goes back unless it is confirmed.
 func (a *app) tryOut(cmd *cobra.Command, c *client.Client, f confirmFlags, do func(c *client.Client) error) error {
-	collected := c.Collect()
-	out := a.Out
-	a.Out = io.Discard // what is done is told when it is done
-	err := do(collected)
-	a.Out = out
-	if err != nil || len(collected.Collected()) == 0 {
+	writes, err := a.wouldWrite(c, do) // what is done is told when it is done
+	if err != nil || len(writes) == 0 {
 		return err
 	}
+	_, operator := a.manager(cmd.Context())
 	done, err := c.RequestChange(cmd.Context(), api.ChangeRequestSpec{
-		Timeout: api.Duration{Duration: f.confirm}, MustReach: f.mustReach, How: "ripstop " + cmd.Name() + " --confirm", Writes: collected.Collected(),
+		Timeout: api.Duration{Duration: f.confirm}, MustReach: f.mustReach, Operator: operator, How: "ripstop " + cmd.Name() + " --confirm", Writes: writes,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: nothing was written: %w", cmd.Name(), err)
@@ -71,6 +75,9 @@ func (a *app) tryOut(cmd *cobra.Command, c *client.Client, f confirmFlags, do fu
 	if done.Change == "" {
 		fmt.Fprintln(a.Err, "nothing was to be changed, so there is nothing to confirm")
 		return nil
+	}
+	if done.LostHosts > 0 {
+		fmt.Fprintf(a.Err, "warning: %s\n", shutWays(done))
 	}
 	fmt.Fprintf(a.Err, "change %s goes back at %s UTC unless it is confirmed: ripstop confirm %s\n", done.Change, done.Until.UTC().Format("15:04:05"), done.Change)
 	return nil

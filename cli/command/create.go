@@ -62,7 +62,7 @@ func (a *app) create(cmd *cobra.Command, in *input, w writeFlags, skip bool) err
 	}
 	defer c.Close()
 	inOrder(docs)
-	return a.write(cmd, c, w.confirmFlags, func(c *client.Client) error { return a.createAll(cmd, c, docs, w, skip) })
+	return a.write(cmd, c, w, func(c *client.Client) error { return a.createAll(cmd, c, docs, w, skip) })
 }
 
 func (a *app) createAll(cmd *cobra.Command, c *client.Client, docs []api.Document, w writeFlags, skip bool) error {

@@ -75,7 +75,7 @@ given before.`,
 			if err != nil {
 				return err
 			}
-			return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.delete(cmd, c, targets, f) })
+			return a.write(cmd, c, f.writeFlags, func(c *client.Client) error { return a.delete(cmd, c, targets, f) })
 		},
 		ValidArgsFunction: a.completeKindAndNames,
 	}

@@ -97,7 +97,7 @@ func (a *app) edit(cmd *cobra.Command, w writeFlags, args []string) error {
 	}
 	docs, err := e.loop(text.Bytes())
 	if err == nil && docs != nil {
-		err = a.write(cmd, c, w.confirmFlags, func(c *client.Client) error { return e.writeOver(c, docs) })
+		err = a.write(cmd, c, w, func(c *client.Client) error { return e.writeOver(c, docs) })
 	}
 	if err != nil {
 		return fmt.Errorf("edit: %w\n  what you edited is in %s", err, e.path)

@@ -90,7 +90,7 @@ func (a *app) explain(cmd *cobra.Command, f explainFlags, text string) error {
 	if err != nil {
 		return err
 	}
-	w := policy.NewWorld(objs, options(objs))
+	w := policy.NewWorld(objs, policy.OptionsOf(objs))
 	answer, err := w.Explain(q, a.known(cmd.Context()))
 	if err != nil {
 		return fmt.Errorf("explain: %w", err)
@@ -109,41 +109,6 @@ func (a *app) explain(cmd *cobra.Command, f explainFlags, text string) error {
 		}
 	}
 	return nil
-}
-
-// options are the failsafes to judge by: those that hosts report, for others
-// Ripstop's defaults. The datastore's own, which differ from host to host, are
-// known only where a host reports.
-func options(objs []api.Object) policy.Options {
-	o := policy.Options{
-		FailsafeInbound:  []policy.Failsafe{{Protocol: 6, Port: 22}, {Protocol: 17, Port: 68}, {Protocol: 17, Port: 546}},
-		FailsafeOutbound: []policy.Failsafe{{Protocol: 17, Port: 53}, {Protocol: 6, Port: 53}, {Protocol: 17, Port: 67}, {Protocol: 17, Port: 547}},
-		Reported:         map[string]policy.Failsafes{},
-	}
-	parse := func(texts []string) []policy.Failsafe {
-		out := []policy.Failsafe{}
-		for _, t := range texts {
-			if f, err := policy.ParseFailsafe(t); err == nil {
-				out = append(out, f)
-			}
-		}
-		return out
-	}
-	for _, obj := range objs {
-		// A host that has applied nothing yet does not know its failsafes.
-		if h, ok := obj.(*api.HostStatus); ok && h.Status.Dataplane.AppliedRevision > 0 {
-			o.Reported[h.Name] = policy.Failsafes{Inbound: parse(h.Status.FailsafesInbound), Outbound: parse(h.Status.FailsafesOutbound)}
-		}
-	}
-	return o
-}
-
-// judged are the kinds that have a say in a verdict.
-var judged = []api.Kind{
-	api.KindTier, api.KindGlobalNetworkPolicy, api.KindNetworkPolicy,
-	api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy, api.KindProfile,
-	api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindHostEndpoint,
-	api.KindWorkloadEndpoint, api.KindNode, api.KindFelixConfiguration, api.KindHostStatus,
 }
 
 // world is all resources to judge by: those of files, or the server's.
@@ -175,7 +140,7 @@ func (a *app) world(cmd *cobra.Command, in *input) ([]api.Object, error) {
 
 func (a *app) listJudged(ctx context.Context, c *client.Client) ([]api.Object, error) {
 	var all []api.Object
-	for _, kind := range judged {
+	for _, kind := range policy.Kinds() {
 		objs, _, err := c.List(ctx, kind, store.ListOptions{})
 		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", kind, err)

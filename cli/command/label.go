@@ -150,7 +150,7 @@ func (a *app) setMetadata(cmd *cobra.Command, f *labelFlags, args []string) erro
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: nothing was written:\n%w", cmd.Name(), err)
 	}
-	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.writeAllMetadata(cmd, c, f, keys, olds, e) })
+	return a.write(cmd, c, f.writeFlags, func(c *client.Client) error { return a.writeAllMetadata(cmd, c, f, keys, olds, e) })
 }
 
 func (a *app) writeAllMetadata(cmd *cobra.Command, c *client.Client, f *labelFlags, keys []api.Key, olds []api.Object, e edits) error {

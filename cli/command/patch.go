@@ -107,7 +107,7 @@ func (a *app) patch(cmd *cobra.Command, f patchFlags, args []string) error {
 		return err
 	}
 	defer c.Close()
-	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error { return a.patchOne(cmd, c, k, body, f) })
+	return a.write(cmd, c, f.writeFlags, func(c *client.Client) error { return a.patchOne(cmd, c, k, body, f) })
 }
 
 func (a *app) patchOne(cmd *cobra.Command, c *client.Client, k api.Key, body []byte, f patchFlags) error {

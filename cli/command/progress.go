@@ -54,9 +54,9 @@ func (p *progress) clear() {
 // end is the end of the work.
 func (p *progress) end() { p.clear() }
 
-// terminal reports whether what is written is read on a terminal.
-func terminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// terminal reports whether a stream is a terminal.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}

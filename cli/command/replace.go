@@ -55,7 +55,7 @@ func (a *app) replace(cmd *cobra.Command, in *input, w writeFlags) error {
 	}
 	defer c.Close()
 	inOrder(docs)
-	return a.write(cmd, c, w.confirmFlags, func(c *client.Client) error { return a.replaceAll(cmd, c, docs, w) })
+	return a.write(cmd, c, w, func(c *client.Client) error { return a.replaceAll(cmd, c, docs, w) })
 }
 
 func (a *app) replaceAll(cmd *cobra.Command, c *client.Client, docs []api.Document, w writeFlags) error {

@@ -173,7 +173,7 @@ func (a *app) toRevision(cmd *cobra.Command, c *client.Client, number int64, f r
 		fmt.Fprintf(a.Err, "everything is as revision %d left it\n", number)
 		return nil
 	}
-	return a.write(cmd, c, f.confirmFlags, func(c *client.Client) error {
+	return a.write(cmd, c, writeFlags{confirmFlags: f.confirmFlags}, func(c *client.Client) error {
 		p := a.progress("rollback", len(todo))
 		defer p.end()
 		var errs []error

@@ -85,7 +85,7 @@ func parseSession(text string) (s session, ok bool) {
 // from being judged is a warning, not an error: what was asked for is done.
 func (a *app) warnOfSession(ctx context.Context, c *client.Client, wanted []api.Object) {
 	s, ok := ownSession()
-	if !ok || !slices.ContainsFunc(wanted, func(o api.Object) bool { return slices.Contains(judged, o.Key().Kind) }) {
+	if !ok || !slices.ContainsFunc(wanted, func(o api.Object) bool { return slices.Contains(policy.Kinds(), o.Key().Kind) }) {
 		return
 	}
 	losses, err := a.sessionLosses(ctx, c, s, wanted)
@@ -120,7 +120,7 @@ func (a *app) sessionLosses(ctx context.Context, c *client.Client, s session, wa
 		then[o.Key()] = o
 	}
 	after := slices.Collect(maps.Values(then))
-	before, later := policy.NewWorld(live, options(live)), policy.NewWorld(after, options(after))
+	before, later := policy.NewWorld(live, policy.OptionsOf(live)), policy.NewWorld(after, policy.OptionsOf(after))
 	// What is written may be the first to name this host: then it is what
 	// knows the ways in.
 	answer, err := later.Explain(policy.Query{

@@ -48,6 +48,8 @@ type Operator struct {
 	// Client and Server are its ends, as ADDRESS:PORT, of IPv6 [ADDRESS]:PORT.
 	Client string `json:"client"`
 	Server string `json:"server"`
+	// Host is the node that Server is of, where the operator knows it.
+	Host string `json:"host,omitempty"`
 }
 
 // ChangedObject is one object of a change.
@@ -185,6 +187,19 @@ type ChangeResult struct {
 	Revision Revision `json:"revision,omitempty"`
 	// Left says why the object was left as it is; empty: it was restored.
 	Left string `json:"left,omitempty"`
+}
+
+// Changeable reports whether a Change may be of a kind, and the history is of
+// it: what says which packets may pass, and who may do what. Credentials are
+// not: what is secret is in no other object.
+func Changeable(k Kind) bool {
+	switch k {
+	case KindFelixConfiguration, KindTier, KindProfile, KindGlobalNetworkSet, KindNetworkSet,
+		KindGlobalNetworkPolicy, KindNetworkPolicy, KindStagedGlobalNetworkPolicy, KindStagedNetworkPolicy,
+		KindHostEndpoint, KindRole, KindRoleBinding:
+		return true
+	}
+	return false
 }
 
 // Key names the change.

@@ -25,6 +25,10 @@ type ChangeRequestSpec struct {
 	Timeout   Duration  `json:"timeout,omitzero"`
 	MustReach []string  `json:"mustReach,omitempty"`
 	Operator  *Operator `json:"operator,omitempty"`
+	// ManagedFrom are the addresses from which somebody works on the hosts. If
+	// they or Operator are given, the answer says which ways into hosts would be
+	// shut.
+	ManagedFrom []string `json:"managedFrom,omitempty"`
 	// DryRun goes through everything but the writes: then no Timeout is needed.
 	DryRun bool `json:"dryRun,omitempty"`
 	// How says what makes the change, for people: "apply --confirm".
@@ -60,6 +64,25 @@ type ChangeRequestStatus struct {
 	Until Time `json:"until,omitzero"`
 	// Writes say what was done, in the order of the request.
 	Writes []ChangeWritten `json:"writes,omitempty"`
+	// LostWays are the ways into hosts that are open now and would be shut, up to
+	// MaxLostWays; LostHosts is into how many hosts one would be. UnseenHosts is
+	// how many hosts were not looked at because it took too long.
+	LostWays    []LostWay `json:"lostWays,omitempty"`
+	LostHosts   int       `json:"lostHosts,omitempty"`
+	UnseenHosts int       `json:"unseenHosts,omitempty"`
+}
+
+// MaxLostWays bounds the ways that an answer names.
+const MaxLostWays = 20
+
+// LostWay is a way into a host that would be shut.
+type LostWay struct {
+	// Host is the host, From and To are the ends of a new TCP connection to it.
+	Host string `json:"host"`
+	From string `json:"from"`
+	To   string `json:"to"`
+	// Why says what denies it.
+	Why string `json:"why"`
 }
 
 // ChangeWritten says what one write did.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -61,6 +62,9 @@ func (s *Server) requestChange(r *request) response {
 	if err != nil {
 		return s.failed(r, err)
 	}
+	if err := s.lostWays(ctx, req, st); err != nil {
+		return s.failed(r, err)
+	}
 	todo := st.sorted()
 	if !req.Spec.DryRun && len(todo) > 0 {
 		if err := s.doChange(ctx, r, req, parts, todo); err != nil {
@@ -96,7 +100,9 @@ func (s *Server) stage(ctx context.Context, r *request, writes []api.ChangeWrite
 		}
 		if err != nil {
 			fault := s.status(r, err)
-			fault.Message = fmt.Sprintf("spec.writes[%d]: %s", i, fault.Message)
+			at := fmt.Sprintf("spec.writes[%d]", i)
+			fault.Message = at + ": " + fault.Message
+			fault = locate(fault, at)
 			faults = append(faults, fault)
 			continue
 		}
@@ -108,26 +114,32 @@ func (s *Server) stage(ctx context.Context, r *request, writes []api.ChangeWrite
 	first := faults[0]
 	for _, f := range faults[1:] {
 		first.Message += "\n" + f.Message
-		if d := f.Details; d != nil && first.Details != nil {
-			first.Details.Causes = append(first.Details.Causes, d.Causes...)
-		}
+		first.Details.Causes = append(first.Details.Causes, f.Details.Causes...)
 	}
 	return nil, nil, first
 }
 
-// changed are the kinds that a change may be of, and that the history is of:
-// what says which packets may pass, and who may do what. Credentials are not:
-// what is secret is in no other object.
-var changedKinds = []api.Kind{
-	api.KindFelixConfiguration, api.KindTier, api.KindProfile, api.KindGlobalNetworkSet, api.KindNetworkSet,
-	api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
-	api.KindHostEndpoint, api.KindRole, api.KindRoleBinding,
+// locate makes the causes of a fault be of the write at a path.
+func locate(fault *api.Status, at string) *api.Status {
+	d := api.StatusDetails{}
+	if fault.Details != nil {
+		d = *fault.Details
+	}
+	if len(d.Causes) == 0 {
+		d.Causes = []api.StatusCause{{Message: fault.Message}}
+	}
+	d.Causes = slices.Clone(d.Causes)
+	for i, c := range d.Causes {
+		d.Causes[i].Field = strings.TrimSuffix(at+"."+c.Field, ".")
+	}
+	fault.Details = &d
+	return fault
 }
 
 // changePart makes a request out of a write, as if it had come by itself.
 func (s *Server) changePart(ctx context.Context, r *request, w api.ChangeWrite, st *staged) (*changePart, error) {
 	d, known := api.DescriptorOf(w.Kind)
-	if !known || !slices.Contains(changedKinds, w.Kind) {
+	if !known || !api.Changeable(w.Kind) {
 		return nil, failure(http.StatusUnprocessableEntity, api.ReasonInvalid, "kind %q: cannot be part of a change that undoes itself", w.Kind)
 	}
 	method := map[string]string{"create": http.MethodPost, "update": http.MethodPut, "patch": http.MethodPatch, "delete": http.MethodDelete}[w.Verb]

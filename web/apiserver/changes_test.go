@@ -117,3 +117,43 @@ func TestChange_IsMadeByARequestOnly(t *testing.T) {
 	}
 	e.want(405, "DELETE", changesPath+"/x", "")
 }
+
+// TestChange_SaysWhichWaysItShuts: of a dry run and of a change, by the
+// addresses and the session that the client names.
+func TestChange_SaysWhichWaysItShuts(t *testing.T) {
+	e := start(t, nil)
+	for _, o := range []string{
+		`{"apiVersion":"projectcalico.org/v3","kind":"FelixConfiguration","metadata":{"name":"default"},"spec":{"failsafeInboundHostPorts":[]}}`,
+		`{"apiVersion":"projectcalico.org/v3","kind":"HostEndpoint","metadata":{"name":"h"},"spec":{"node":"h","interfaceName":"eth0","expectedIPs":["10.0.0.1","fd00::1"],"profiles":["projectcalico-default-allow"]}}`,
+	} {
+		path := "/apis/projectcalico.org/v3/hostendpoints"
+		if strings.Contains(o, "Felix") {
+			path = "/apis/projectcalico.org/v3/felixconfigurations"
+		}
+		e.want(201, "POST", path, o)
+	}
+	ask := func(code int, spec string) api.ChangeRequestStatus {
+		t.Helper()
+		a := e.want(code, "POST", api.ChangeRequestPath, `{"apiVersion":"ripstop.io/v1","kind":"ChangeRequest","spec":{`+spec+`,"writes":[
+{"verb":"create","kind":"GlobalNetworkPolicy","body":{"apiVersion":"projectcalico.org/v3","kind":"GlobalNetworkPolicy","metadata":{"name":"p"},"spec":{"selector":"all()","types":["Ingress"],"ingress":[{"action":"Deny","source":{"nets":["192.0.2.0/24"]}},{"action":"Deny","protocol":"TCP","destination":{"ports":[2222]}},{"action":"Allow"}]}}}]}}`)
+		var req api.ChangeRequest
+		if err := json.Unmarshal(a.body, &req); code < 300 && err != nil {
+			t.Fatal(err)
+		}
+		return req.Status
+	}
+	if st := ask(200, `"dryRun":true`); st.LostHosts != 0 || st.LostWays != nil {
+		t.Errorf("nobody is named: %+v", st)
+	}
+	if st := ask(200, `"dryRun":true,"managedFrom":["192.0.2.7","2001:db8::7"]`); st.LostHosts != 1 || len(st.LostWays) != 1 ||
+		st.LostWays[0] != (api.LostWay{Host: "h", From: "192.0.2.7", To: "10.0.0.1:22", Why: "by GlobalNetworkPolicy(p) ingress rule 1 in tier default at HostEndpoint(h)"}) {
+		t.Errorf("SSH: %+v", st)
+	}
+	st := ask(201, `"timeout":"1m","operator":{"client":"[2001:db8::7]:40000","server":"[fd00::1]:2222"}`)
+	if st.LostHosts != 1 || len(st.LostWays) != 1 || st.LostWays[0].To != "[fd00::1]:2222" {
+		t.Errorf("the session: %+v", st)
+	}
+	e.want(200, "POST", changesPath+"/"+st.Change+"/rollback", "{}")
+	ask(422, `"dryRun":true,"managedFrom":["h1"]`)
+	ask(422, `"dryRun":true,"operator":{"client":"192.0.2.7","server":"10.0.0.1:22"}`)
+}

@@ -57,7 +57,7 @@ func (h *history) note(r *request, before, after api.Object, now time.Time) {
 	if o == nil {
 		o = before
 	}
-	if r.change != "" || !slices.Contains(changedKinds, o.Key().Kind) {
+	if r.change != "" || !api.Changeable(o.Key().Kind) {
 		return // a change has its own revision
 	}
 	// The handler goes on with the objects.
