@@ -19,7 +19,8 @@ import (
 
 // rollbackFlags are the flags of rollback.
 type rollbackFlags struct {
-	manager string
+	manager    string
+	here, undo bool
 	confirmFlags
 }
 
@@ -38,20 +39,38 @@ With the number of a revision, as ripstop history shows it, everything that was
 written after it is undone: resources are again as that revision left them,
 those that were made since are deleted, and those that were deleted are made
 anew. ripstop diff REV shows it before. What goes back is a revision of its own,
-and with --confirm a change that has to be confirmed.`,
+and with --confirm a change that has to be confirmed.
+
+With --here this machine alone goes back, without the server, the datastore or
+the network: the agent enforces what was before the last change of policy that
+reached it, and given again, before the one before that (up to 32). The datastore
+stays as it is. It holds over restarts and reboots; a resource that somebody
+writes anew is enforced as it is written. With --here --undo the datastore's word
+counts again. ripstop status shows it, and the record of the host who did it.`,
 		Example: `  ripstop rollback
+  ripstop rollback --here
   ripstop diff 12
   ripstop rollback 12 --confirm 2m`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) > 1:
 				return usage(cmd, "rollback: want one change or revision, have %q", args)
+			case f.undo && !f.here:
+				return usage(cmd, "rollback: --undo goes with --here")
+			case f.here && (len(args) > 0 || f.confirm != 0 || f.yes):
+				return usage(cmd, "rollback: --here goes back before the last change, and asks nobody: it goes with --undo alone")
 			case f.confirm != 0 && (len(args) == 0 || revisionNumber(args[0]) < 0):
 				return usage(cmd, "rollback: --confirm goes with the number of a revision")
 			}
 			return f.checkConfirm(cmd)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case f.here && f.undo:
+				return a.stepForward(cmd)
+			case f.here:
+				return a.stepBack(cmd)
+			}
 			c, err := a.connect(cmd, false)
 			if err != nil {
 				return err
@@ -60,11 +79,18 @@ and with --confirm a change that has to be confirmed.`,
 			if len(args) == 1 && revisionNumber(args[0]) >= 0 {
 				return a.toRevision(cmd, c, revisionNumber(args[0]), f)
 			}
-			return a.undoChange(cmd, c, args)
+			err = a.undoChange(cmd, c, args)
+			var conn *client.ConnError
+			if errors.As(err, &conn) {
+				err = fmt.Errorf("%w\n  this machine alone goes back without it: ripstop rollback --here", err)
+			}
+			return err
 		},
 		ValidArgsFunction: a.completeRevisions,
 	}
 	addConfirm(cmd, &f.confirmFlags)
+	cmd.Flags().BoolVar(&f.here, "here", false, "this machine alone goes back before the last change, by its agent, without the server")
+	cmd.Flags().BoolVar(&f.undo, "undo", false, "with --here: what the datastore has is enforced again")
 	cmd.Flags().StringVar(&f.manager, "field-manager", "ripstop", "name under which the server remembers who set which field")
 	_ = cmd.RegisterFlagCompletionFunc("field-manager", cobra.NoFileCompletions)
 	return cmd

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,15 @@ func (s *screen) head(h *api.HostStatus) {
 		}
 		s.line("ON TRIAL", "change %s of %s goes back at %s unless it is confirmed", c.Name, orNone(c.User, "somebody"), c.Until.Format(time.RFC3339))
 		s.line("", "to keep it: ripstop confirm %s", c.Name)
+	}
+	if b := st.SteppedBack; b != nil {
+		s.line("STEPPED BACK", "earlier values of %d resources are enforced here than the datastore has: as before %s", b.Count, b.Before.Format(time.RFC3339))
+		names := slices.Clone(b.Resources[:min(len(b.Resources), mostTouched)])
+		if b.Count > len(names) {
+			names = append(names, fmt.Sprintf("and %d more", b.Count-len(names)))
+		}
+		s.line("", "%s, at the will of %s %s", strings.Join(names, ", "), b.By, s.since(b.Since))
+		s.line("", "to take the datastore's: ripstop rollback --here --undo")
 	}
 	if p := st.Paused; p != nil {
 		s.line("PAUSED", "NOTHING IS FILTERED until %s: %s has paused policy %s", p.Until.Format(time.RFC3339), p.By, s.since(p.Since))

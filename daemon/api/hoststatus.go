@@ -29,6 +29,9 @@ type HostStatusStatus struct {
 	// Changes are those that go back unless they are confirmed, or that have
 	// gone back on this host before the datastore has.
 	Changes []OpenChange `json:"changes,omitempty"`
+	// SteppedBack tells that this host enforces earlier values of some
+	// resources, at the will of its operator.
+	SteppedBack *SteppedBack `json:"steppedBack,omitempty"`
 	// Flows says what is known of the connections that the kernel tracks.
 	Flows FlowsStatus `json:"flows,omitzero"`
 	// Endpoints are the endpoints of the host with what judges them.

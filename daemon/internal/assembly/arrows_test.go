@@ -53,6 +53,7 @@ var floors = map[string]int{
 	"daemon/internal/auditlog":            3,
 	"daemon/internal/pause":               3,
 	"daemon/internal/trial":               3,
+	"daemon/internal/stepback":            3,
 	"daemon/internal/doctor/survey":       3,
 	"daemon/internal/dataplane/nftables":  3,
 	"daemon/internal/dataplane/iptables":  3,

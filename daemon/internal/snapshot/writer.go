@@ -27,12 +27,14 @@ import (
 type Writer struct {
 	cfg  Config
 	news chan struct{} // has room for one: there is something to write
-	// Flush's: what was last written or loaded, and whether a fault of the
-	// file that was loaded has been told.
-	image   image
+	// Flush's: whether a fault of the file that was loaded has been told.
 	damaged bool
 
-	mu       sync.Mutex // guards all below
+	mu sync.Mutex // guards all below
+	// image is what was last written or loaded, taken what Flush is about to
+	// put into it, changes what came after.
+	image    image
+	taken    map[api.Key]change
 	changes  map[api.Key]change
 	guid     string
 	revision api.Revision
@@ -167,12 +169,14 @@ func (w *Writer) Flush() error {
 	}
 	h := Header{Host: w.cfg.Host, ClusterGUID: w.guid, Revision: w.revision, Created: w.cfg.Clock.Now().UTC().Truncate(time.Second), Version: api.Version}
 	dirty, taken := w.dirty, w.changes
-	w.dirty, w.changes = false, map[api.Key]change{}
+	w.dirty, w.changes, w.taken = false, map[api.Key]change{}, taken
+	old := w.image
 	w.mu.Unlock()
 
-	im, differs, err := w.image.merge(slices.Collect(maps.Values(taken)))
+	im, differs, err := old.merge(slices.Collect(maps.Values(taken)))
 	if err != nil {
 		w.mu.Lock()
+		w.taken = nil
 		for k, c := range w.changes { // what came since comes after what was taken
 			if before, ok := taken[k]; ok {
 				c = before.then(c)
@@ -183,7 +187,9 @@ func (w *Writer) Flush() error {
 		w.mu.Unlock()
 		return err
 	}
-	w.image = im
+	w.mu.Lock()
+	w.image, w.taken = im, nil
+	w.mu.Unlock()
 	if !differs && !dirty {
 		return nil
 	}

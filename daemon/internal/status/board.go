@@ -81,6 +81,7 @@ type Board struct {
 	repaired  int64
 	snapshot  string     // what is wrong with it
 	paused    *api.Pause // policy is out of force
+	stepped   *api.SteppedBack
 	changes   []api.OpenChange
 	parts     map[string]partState // by loop and part
 	counts    Counts
@@ -205,6 +206,9 @@ func (b *Board) SetFaults(reporter string, faults []api.Fault) {
 // SetChanges tells which changes go back unless they are confirmed.
 func (b *Board) SetChanges(c []api.OpenChange) { b.change(func() { b.changes = c }) }
 
+// SetSteppedBack tells what this host holds at earlier values; nil: nothing.
+func (b *Board) SetSteppedBack(s *api.SteppedBack) { b.change(func() { b.stepped = s }) }
+
 // SetPaused tells that policy is out of force; nil: it is in force.
 func (b *Board) SetPaused(p *api.Pause) { b.change(func() { b.paused = p }) }
 
@@ -280,7 +284,7 @@ func (b *Board) Status() api.HostStatus {
 	s.Role, s.Version = b.cfg.Role, api.Version
 	s.StartedAt, s.ReportedAt = stamp(b.started), stamp(now)
 	s.Datastore = b.datastoreLocked()
-	s.Dataplane, s.Paused, s.Flows = b.dataplane, b.paused, b.flows
+	s.Dataplane, s.Paused, s.SteppedBack, s.Flows = b.dataplane, b.paused, b.stepped, b.flows
 	s.Changes = slices.Clone(b.changes)
 	s.Endpoints = slices.Clone(b.endpoints)
 	s.FailsafesInbound, s.FailsafesOutbound = slices.Clone(b.safeIn), slices.Clone(b.safeOut)

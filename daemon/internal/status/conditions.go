@@ -85,6 +85,8 @@ func (b *Board) readyLocked(now time.Time) finding {
 	switch failing := b.failingLocked(); {
 	case b.paused != nil:
 		return bad("Paused", "nothing is filtered until %s: %s has paused policy", b.paused.Until.Format(time.RFC3339), b.paused.By)
+	case b.stepped != nil:
+		return bad("SteppedBack", "earlier values of %d resources are enforced than the datastore has: %s has asked for it", b.stepped.Count, b.stepped.By)
 	case !b.inSync && b.sync.Held != nil:
 		return bad("Held", "nothing is enforced anew: %s", b.sync.Held)
 	case !b.inSync:

@@ -81,7 +81,7 @@ type Collector struct {
 	felixEndpoints, felixPolicies, felixSelectors, felixResync, felixResyncs, felixFailures, felixHost      desc
 	clusterHEP, clusterHosts, clusterPolicies, clusterProfiles, clusterTiers, clusterWEP                    desc
 	syncState, lastApply, lastVerified, drift, repaired, faults, seen, applied, build, turns, fails, panics desc
-	ready, paused, chains, rules, sets, members, verdicts, snapshot, tracked, trackedMost, cut              desc
+	ready, paused, stepped, chains, rules, sets, members, verdicts, snapshot, tracked, trackedMost, cut     desc
 }
 
 // NewCollector gives the Collector of a Board; register it once.
@@ -114,6 +114,7 @@ func NewCollector(b *Board) *Collector {
 		fails:           counter("ripstop_part_failures_total", "Failed passes of a part.", "loop", "part"),
 		panics:          counter("ripstop_panics_total", "Panics that were caught."),
 		ready:           gauge("ripstop_ready", "1 if the host is ready: rules are in the kernel and verified."),
+		stepped:         gauge("ripstop_stepped_back_resources", "Resources of which an operator has made this host enforce earlier values than the datastore has."),
 		paused:          gauge("ripstop_paused", "1 while an operator has put policy out of force."),
 		chains:          gauge("ripstop_dataplane_chains", "Chains in the kernel."),
 		rules:           gauge("ripstop_dataplane_rules", "Rules in the kernel."),
@@ -132,7 +133,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []desc{c.felixEndpoints, c.felixPolicies, c.felixSelectors, c.felixResync, c.felixResyncs, c.felixFailures, c.felixHost,
 		c.clusterHEP, c.clusterHosts, c.clusterPolicies, c.clusterProfiles, c.clusterTiers, c.clusterWEP,
 		c.syncState, c.lastApply, c.lastVerified, c.drift, c.repaired, c.faults, c.seen, c.applied, c.build, c.turns, c.fails, c.panics,
-		c.ready, c.paused, c.chains, c.rules, c.sets, c.members, c.verdicts, c.snapshot, c.tracked, c.trackedMost, c.cut} {
+		c.ready, c.paused, c.stepped, c.chains, c.rules, c.sets, c.members, c.verdicts, c.snapshot, c.tracked, c.trackedMost, c.cut} {
 		ch <- d.d
 	}
 	c.board.metrics.apply.Describe(ch)
@@ -177,7 +178,13 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	put(c.applied, float64(dp.AppliedRevision))
 	put(c.build, 1, api.Version, runtime.Version())
 	put(c.ready, truth(len(b.ReadyReasons()) == 0))
-	put(c.paused, truth(b.Status().Status.Paused != nil))
+	now := b.Status().Status
+	put(c.paused, truth(now.Paused != nil))
+	stepped := 0
+	if now.SteppedBack != nil {
+		stepped = now.SteppedBack.Count
+	}
+	put(c.stepped, float64(stepped))
 	put(c.chains, float64(dp.Chains))
 	put(c.rules, float64(dp.Rules))
 	put(c.sets, float64(dp.Sets))

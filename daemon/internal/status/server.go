@@ -47,6 +47,11 @@ type Actions struct {
 	// says who asked. nil: they cannot be asked for.
 	Pause  func(d time.Duration, by string) (api.Pause, error)
 	Resume func(by string) (bool, error)
+	// StepBack holds what the last change on this host was of at what it was
+	// before, UndoStepBack lets all go that is held; by says who asked. nil: they
+	// cannot be asked for.
+	StepBack     func(ctx context.Context, by string) (api.SteppedBack, error)
+	UndoStepBack func(ctx context.Context, by string) (bool, error)
 	// Counts reads the counters of rules; shown as JSON at /counts. nil: they
 	// are not.
 	Counts func(context.Context) (*api.RuleCounts, error)
@@ -64,10 +69,16 @@ type Resumed struct {
 	Paused bool `json:"paused"`
 }
 
+// SteppedForward is the answer to POST /stepback/undo, as JSON.
+type SteppedForward struct {
+	// SteppedBack tells whether anything was held.
+	SteppedBack bool `json:"steppedBack"`
+}
+
 // Handler serves GET /status (api.HostStatus as JSON), /config, /doctor,
 // /exposure, /counts, /denials?since=15m, /livez, /readyz and /metrics, and POST /accept-held,
-// /resync, /pause?for=30m (the answer is an api.Pause as JSON) and /resume
-// (Resumed). It does not ask who is there: see Listen.
+// /resync, /pause?for=30m (the answer is an api.Pause as JSON), /resume
+// (Resumed), /stepback (api.SteppedBack) and /stepback/undo (SteppedForward). It does not ask who is there: see Listen.
 func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	mux := http.NewServeMux()
 	public(mux, b, g)
@@ -128,6 +139,26 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 				return
 			}
 			writeJSON(w, Resumed{Paused: was})
+		})
+	}
+	if a.StepBack != nil {
+		mux.HandleFunc("POST /stepback", func(w http.ResponseWriter, r *http.Request) {
+			s, err := a.StepBack(r.Context(), whoAsks(r))
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusConflict)
+				return
+			}
+			writeJSON(w, s)
+		})
+	}
+	if a.UndoStepBack != nil {
+		mux.HandleFunc("POST /stepback/undo", func(w http.ResponseWriter, r *http.Request) {
+			was, err := a.UndoStepBack(r.Context(), whoAsks(r))
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			writeJSON(w, SteppedForward{SteppedBack: was})
 		})
 	}
 	if a.Resync != nil {

@@ -30,6 +30,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
 	"github.com/ripstop/ripstop/daemon/internal/status"
+	"github.com/ripstop/ripstop/daemon/internal/stepback"
 	"github.com/ripstop/ripstop/daemon/internal/store/etcd"
 	"github.com/ripstop/ripstop/daemon/internal/syncer"
 	"github.com/ripstop/ripstop/daemon/internal/trial"
@@ -132,6 +133,8 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	denials := status.NewDenials(l.filter.counts, l.denying.denies)
 	trials := trial.New(trial.Config{Enforced: buffer, Saved: writer, Kinds: kinds, Dir: filepath.Join(cfg.StateDir, "agent"),
 		Changed: board.SetChanges, Log: log.With("part", "trial")})
+	steps := stepback.New(stepback.Config{Next: trials, Stored: writer.Stored, Node: cfg.Node, Known: known.Known.Events != nil, Revision: known.Known.Revision,
+		Dir: filepath.Join(cfg.StateDir, "agent"), Record: done.done, Changed: board.SetSteppedBack, Log: log.With("part", "stepback")})
 	undo := func(ctx context.Context, name, reason string) { goBack(ctx, store, log, trials, name, reason) }
 	examiner := &examiner{cfg: cfg, log: log.With("part", "doctor"), board: board}
 	actions := status.Actions{AcceptHeld: watcher.Accept, Resync: l.loop.ResyncAll, Settings: cfg.Effective(),
@@ -139,7 +142,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		Denials: func(ctx context.Context, before time.Duration) (*api.Denials, error) {
 			return denials.Since(ctx, cfg.Node, before)
 		},
-		Pause: pauses.Begin, Resume: pauses.End,
+		Pause: pauses.Begin, Resume: pauses.End, StepBack: steps.Back, UndoStepBack: steps.Undo,
 		Counts: func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
 
 	found, err := look(cfg, endpoints)
@@ -155,6 +158,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 	group.Go(func() error { return thrift.run(ctx) })
 	group.Go(func() error {
 		replays := known.Known.Events != nil
+		known.Known.Events = stepback.Over(filepath.Join(cfg.StateDir, "agent"), log, known.Known.Events)
 		err := known.Known.Replay(ctx, buffer) // the writer has it
 		known = snapshot.Loaded{}              // give the memory back
 		if err != nil {
@@ -163,12 +167,16 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		if replays {
 			await(ctx, l.settled, headStart)
 		}
-		return watcher.Run(ctx, trials)
+		if err := steps.Begin(ctx); err != nil {
+			return err
+		}
+		return watcher.Run(ctx, steps)
 	})
 	group.Go(func() error { return writer.Run(ctx) })
 	group.Go(func() error { return think(ctx, cfg, buffer, l, board, reporter, thinking, thrift) })
 	group.Go(func() error { return l.links.Run(ctx, l.noteLinks) })
 	group.Go(func() error { return trials.Run(ctx, undo) })
+	group.Go(func() error { return steps.Run(ctx) })
 	group.Go(func() error { return probe(ctx, trials, endpoints, undo) })
 	group.Go(func() error { return denials.Run(ctx) })
 	group.Go(func() error { return pauses.Run(ctx, l.notePause) })

@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/intent"
 	"github.com/ripstop/ripstop/daemon/internal/snapshot"
 	"github.com/ripstop/ripstop/daemon/internal/status"
+	"github.com/ripstop/ripstop/daemon/internal/stepback"
 )
 
 // bootMost is how long a machine's start may wait for its rules.
@@ -52,6 +54,9 @@ func boot(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wr
 			return nil
 		}
 		events, what = slices.Values([][]api.Event{lockdown(cfg.Node)}), "a lockdown, for the last state cannot be read: only the failsafe ports are open until the datastore answers"
+	}
+	if err == nil {
+		events = stepback.Over(filepath.Join(cfg.StateDir, "agent"), log, events)
 	}
 	if err := enforceOnce(ctx, cfg, log, events, known.Known.Revision); err != nil {
 		return fmt.Errorf("boot: %w", err)
