@@ -43,15 +43,22 @@ func seen(t *testing.T, far *os.File) string {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		t.Fatal(err)
 	}
+	// The kernel hands on what was written a moment later, and in pieces.
+	var all []byte
 	buf := make([]byte, 4096)
-	n, err := unix.Read(fd, buf)
-	if err == unix.EAGAIN {
-		return ""
+	for quiet := 0; quiet < 5; {
+		n, err := unix.Read(fd, buf)
+		switch {
+		case err == unix.EAGAIN:
+			quiet++
+			time.Sleep(10 * time.Millisecond)
+		case err != nil:
+			t.Fatal(err)
+		default:
+			all, quiet = append(all, buf[:n]...), 0
+		}
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(buf[:n])
+	return string(all)
 }
 
 func TestProgress_IsToldOnTerminalsAndOnlyOfLongWork(t *testing.T) {
