@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package impact
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/ripstop/ripstop/daemon/api"
+)
+
+// look judges the classes that the change may matter to, as far as the bounds
+// allow, and returns what was found.
+func (s *study) look() []*finding {
+	classes := s.affected()
+	if len(classes) > mostClasses {
+		left := 0
+		for _, c := range classes[mostClasses:] {
+			left += len(c.endpoints)
+		}
+		s.limits = append(s.limits, fmt.Sprintf("%d endpoints, that have other policies each than those looked at", left))
+		classes = classes[:mostClasses]
+	}
+	found := newFindings()
+	work := mostWork
+	for i, c := range classes {
+		work -= s.class(c, work/(len(classes)-i), found)
+	}
+	return found.list()
+}
+
+// class judges one class with so much work at the most, and returns how much
+// it was.
+func (s *study) class(c *class, most int, found *findings) (work int) {
+	cuts := s.cutsOf(c)
+	spansOf, n := 0, 1+len(cuts.source.list)+len(cuts.dest.list)
+	for _, a := range slices.Concat(cuts.source.list, cuts.dest.list) {
+		spansOf += len(a[v4]) + len(a[v6])
+	}
+	if spansOf*n > mostSpans {
+		s.limit(c, "whose rules name too many addresses")
+		return 0
+	}
+	var source, dest [2][]atom[netip.Addr]
+	for _, family := range []int{v4, v6} {
+		source[family] = atomsOf(lines[family], cuts.source.line(family))
+		dest[family] = atomsOf(lines[family], cuts.dest.line(family))
+	}
+	weight := s.weight(c)
+	ways := passages(c.endpoints[0], cuts.forward)
+	for i, way := range ways {
+		for _, family := range []int{v4, v6} {
+			peers, far, first := source[family], dest[family], cuts.source.list[:cuts.source.first]
+			if way.peers == destSide {
+				peers, far, first = dest[family], source[family], cuts.dest.list[:cuts.dest.first]
+			}
+			ends := []*ownEnd{{endpoints: c.endpoints, atoms: others(far)}}
+			if way.own {
+				ends = ownEnds(c, far, family)
+			}
+			for j, own := range ends {
+				t := &table{family: family, far: own.atoms, peers: others(peers), services: cuts.services[family].services(family)}
+				t.farWhole, t.looked = true, len(t.services)
+				share := max(0, most-work) / ((len(ways) - i) * 2 * (len(ends) - j)) / weight
+				if t.bound(share, first) {
+					s.limit(c, "of whose peers and services not all were looked at")
+				}
+				addrs := []netip.Addr{}
+				for _, a := range slices.Concat(t.far, t.peers) {
+					addrs = append(addrs, a.one)
+				}
+				e := own.endpoints[0]
+				s.judge(t, e, way, s.before.world.Narrow(e.place.host, addrs), s.after.world.Narrow(e.place.host, addrs))
+				work += len(t.cells) * weight
+				found.add(s, t, way, own, cuts)
+			}
+		}
+	}
+	return work
+}
+
+// weight is about how many policies and rules are asked for one flow.
+func (s *study) weight(c *class) int {
+	n := 4
+	for _, k := range c.policies {
+		for _, p := range []*picture{s.before, s.after} {
+			if x := p.policies[k]; x != nil {
+				n += 3 + len(x.spec.Ingress) + len(x.spec.Egress)
+			}
+		}
+	}
+	return n
+}
+
+// limit notes that not all of a class was looked at.
+func (s *study) limit(c *class, why string) {
+	text := s.endpointNames(c.endpoints) + ", " + why
+	if !slices.Contains(s.limits, text) {
+		s.limits = append(s.limits, text)
+	}
+}
+
+// others are atoms without addresses that never come from another host.
+func others(atoms []atom[netip.Addr]) []atom[netip.Addr] {
+	return slices.DeleteFunc(slices.Clone(atoms), func(a atom[netip.Addr]) bool { return a.one.IsLoopback() })
+}
+
+// bound keeps the table to so many cells, and to mostAtoms. What the policies
+// that differ tell apart goes first. It reports whether anything was left out.
+func (t *table) bound(cells int, first []addresses) bool {
+	size := func() int { return len(t.peers) * t.looked * len(t.far) }
+	whole := size()
+	if whole <= cells && len(t.peers) <= mostAtoms && len(t.far) <= mostAtoms {
+		return false
+	}
+	rank := func(a atom[netip.Addr]) int {
+		if slices.ContainsFunc(first, func(x addresses) bool { return x.has(a.one) }) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(t.peers, func(a, b atom[netip.Addr]) int { return rank(a) - rank(b) })
+	far := len(t.far)
+	t.peers = t.peers[:min(len(t.peers), mostAtoms)]
+	t.far = t.far[:min(len(t.far), mostAtoms)]
+	for size() > cells && size() > 1 {
+		switch {
+		case len(t.far) > 1 && len(t.far) >= len(t.peers):
+			t.far = t.far[:(len(t.far)+1)/2]
+		case len(t.peers) > 1:
+			t.peers = t.peers[:(len(t.peers)+1)/2]
+		default:
+			t.looked = (t.looked + 1) / 2
+		}
+	}
+	t.farWhole = len(t.far) == far
+	return size() < whole
+}
+
+// selectless are the policies among what differs that select no endpoint.
+func (s *study) selectless() (lines []string) {
+	for k := range s.objects {
+		o := s.after.objects[k]
+		spec := api.PolicySpecOf(o)
+		if spec == nil {
+			continue
+		}
+		if !s.after.selectsAny(k, *spec) {
+			text := policyName(k)
+			if spec.Selector != "" {
+				text += fmt.Sprintf(": no endpoint has %s", spec.Selector)
+			}
+			lines = append(lines, text)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
