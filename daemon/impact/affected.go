@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -24,7 +25,7 @@ type study struct {
 	policies      map[api.Key]bool // that may judge otherwise
 	profiles      map[string]bool  // that may judge otherwise
 	selectors     selectors
-	owners        map[string]string // who has an address
+	owners        map[netip.Addr]api.Key // who has an address
 	limits        []string
 }
 
@@ -126,6 +127,10 @@ type class struct {
 	// policies and profiles are those that select them, in either picture.
 	policies []api.Key
 	profiles []string
+	// shapes are the tiers that judge them, before and after.
+	shapes [2]string
+	// whole: more than rules differs.
+	whole bool
 }
 
 // endpoint is one that a change may matter to.
@@ -187,23 +192,30 @@ func (s *study) affected() []*class {
 		if !now {
 			first = was
 		}
-		if !s.concerns(k, was, is, hosts[first.host], settings, first.host) {
+		w := wild[first.host]
+		beside := w != nil && w.key != k && w.forward
+		if !s.concerns(k, was, is, hosts[first.host], settings, first.host) && !(beside && w.changed) {
 			continue
 		}
 		c := &class{}
 		key := &strings.Builder{}
 		s.selecting(k, byNumber, c, key)
 		c.profiles = slices.Compact(slices.Concat(was.profiles, is.profiles))
+		c.whole = s.objects[k] || s.members[k] || hosts[first.host] ||
+			settings && !reflect.DeepEqual(s.before.world.Settings(first.host), s.after.world.Settings(first.host))
 		words, ok := held[first.host]
 		if !ok {
 			words = fmt.Sprint(s.before.world.Settings(first.host), s.after.world.Settings(first.host))
 			held[first.host] = words
 		}
-		fmt.Fprint(key, k.Kind, kindOf(was, then), kindOf(is, now), was.profiles, is.profiles, was.ports, is.ports, words)
-		if w := wild[first.host]; w != nil && w.key != k {
+		fmt.Fprint(key, k.Kind, kindOf(was, then), kindOf(is, now), was.profiles, is.profiles, was.ports, is.ports, words, c.whole)
+		if beside {
 			fmt.Fprint(key, "beside ", w.text)
 			c.policies = append(c.policies, w.policies...)
 			c.profiles = append(c.profiles, w.profiles...)
+			for i := range c.shapes {
+				c.shapes[i] += " beside " + w.shapes[i]
+			}
 		}
 		slices.SortFunc(c.policies, api.Key.Compare)
 		c.policies = slices.Compact(c.policies)
@@ -222,7 +234,8 @@ func (s *study) affected() []*class {
 			seats[seat] = true
 			known := classes[key.String()+e.place.shape()]
 			if known == nil {
-				known = &class{policies: c.policies, profiles: c.profiles}
+				one := *c
+				known = &one
 				classes[key.String()+e.place.shape()] = known
 			}
 			known.endpoints = append(known.endpoints, e)
@@ -286,16 +299,17 @@ func (s *study) concerns(k api.Key, was, is place, crowd, settings bool, host st
 // selecting fills in the policies that select an endpoint in either picture.
 func (s *study) selecting(k api.Key, byNumber [2][][]*enforced, c *class, key *strings.Builder) {
 	var match []bool
-	var of selector.Map
+	var matched selector.Map
 	for i, p := range []*picture{s.before, s.after} {
 		m, there := p.members[k]
 		if !there {
 			key.WriteString("none;")
 			continue
 		}
-		if match == nil || !maps.Equal(of, m.Labels) {
-			match, of = s.selectors.matching(m.Labels), m.Labels
+		if match == nil || !maps.Equal(matched, m.Labels) {
+			match, matched = s.selectors.matching(m.Labels), m.Labels
 		}
+		var of []*enforced
 		for n, policies := range byNumber[i] {
 			if !match[n] || len(policies) == 0 {
 				continue
@@ -303,8 +317,10 @@ func (s *study) selecting(k api.Key, byNumber [2][][]*enforced, c *class, key *s
 			key.WriteString(strconv.Itoa(n) + ",")
 			for _, x := range policies {
 				c.policies = append(c.policies, x.key)
+				of = append(of, x)
 			}
 		}
+		c.shapes[i] = shape(of)
 		key.WriteString(";")
 	}
 }
@@ -314,6 +330,9 @@ type wildcard struct {
 	class
 	key  api.Key
 	text string
+	// forward: a policy of it judges what others get and send, too; changed:
+	// one that may judge otherwise.
+	forward, changed bool
 }
 
 // wildcards are those of all hosts that have other endpoints, too.
@@ -343,6 +362,11 @@ func (s *study) wildcards(byNumber [2][][]*enforced) map[string]*wildcard {
 			text := &strings.Builder{}
 			s.selecting(k, byNumber, &w.class, text)
 			w.profiles = append(w.profiles, at.profiles...)
+			for _, k := range w.policies {
+				if x := p.policies[k]; x != nil && (x.spec.ApplyOnForward || x.spec.PreDNAT) {
+					w.forward, w.changed = true, w.changed || s.policies[k]
+				}
+			}
 			w.text += text.String() + fmt.Sprint(at.profiles)
 		}
 	}

@@ -5,6 +5,7 @@ package impact
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/policy"
@@ -150,7 +151,11 @@ func (s *study) entity(c *cuts, p *picture, of api.Key, r api.Rule, side string,
 		}
 		is := p.stands(sel)
 		addrs.add(fmt.Sprintf("%p %s", p, sel), is.addrs)
-		c.names = append(c.names, naming{s.nameOf(is, sel.String()), is.addrs})
+		words := sel.String()
+		if e.Selector != "" && of.Namespace == "" && e.NamespaceSelector == "" && e.ServiceAccounts == nil && e.NotSelector == "" {
+			words = e.Selector
+		}
+		c.names = append(c.names, naming{s.nameOf(is, words), is.addrs})
 	}
 	var protocol uint8
 	if r.Protocol != nil {
@@ -219,24 +224,16 @@ func (c *cuts) port(protocol uint8, side string, list spans[number]) {
 // settings adds what a host's settings tell apart: failsafes, ports and
 // protocols that workloads must not use, and what IPv6 needs.
 func (c *cuts) settings(set policy.Settings, workload bool) {
-	for _, list := range []struct {
-		of   []policy.Failsafe
-		dest bool // the peer is the destination
-	}{{set.FailsafeInbound, false}, {set.FailsafeOutbound, true}} {
-		for _, f := range list.of {
-			port := spans[number]{{number(f.Port), number(f.Port)}}
-			c.port(f.Protocol, destSide, port)
-			if c.forward { // early policy knows answers by their source port
-				c.port(f.Protocol, sourceSide, port)
-			}
-			if !f.Net.IsValid() {
-				continue
-			}
-			peers := &c.source
-			if list.dest {
-				peers = &c.dest
-			}
-			peers.add(f.Net.String(), addressesOf([]netip.Prefix{f.Net}))
+	for _, f := range slices.Concat(set.FailsafeInbound, set.FailsafeOutbound) {
+		port := spans[number]{{number(f.Port), number(f.Port)}}
+		c.port(f.Protocol, destSide, port)
+		if c.forward { // early policy knows answers by their source port
+			c.port(f.Protocol, sourceSide, port)
+		}
+		if f.Net.IsValid() { // of the peer, and of who answers one
+			nets := addressesOf([]netip.Prefix{f.Net})
+			c.source.add(f.Net.String(), nets)
+			c.dest.add(f.Net.String(), nets)
 		}
 	}
 	if workload {

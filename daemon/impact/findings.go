@@ -5,6 +5,7 @@ package impact
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -15,21 +16,60 @@ import (
 type finding struct {
 	outcome
 	way passage
-	// service is a text that may leave out some, serviceKey one that does not.
-	service, serviceKey string
-	far                 addresses // of what the endpoint forwards, or some of its own
-	farAll              bool
-	who                 addresses
-	names               []naming
-	endpoints           []endpoint
-	parts               []part
+	// others tells of what the flows are but for ICMP.
+	others    string
+	far       addresses // of what the endpoint forwards, or some of its own
+	farAll    bool
+	who       addresses
+	names     []naming
+	endpoints []endpoint
+	parts     []part
 }
 
-// part is what a finding is made of: all flows of one family between some
-// addresses, for some services.
+// part is what a finding is made of, one for each family at the most: all flows
+// between some addresses, for some services.
 type part struct {
+	family     int
 	far, peers addresses
 	services   []*service
+	chosen     []bool // of the services
+}
+
+// has reports whether the part is of a flow's service.
+func (p part) has(f policy.Flow) bool {
+	for i, s := range p.services {
+		if p.chosen[i] && s.has(f) {
+			return true
+		}
+	}
+	return false
+}
+
+// service names what the flows are, with so many ranges of ports at the most.
+// What is said of ICMP is of IPv4 and what is said of ICMPv6 is of IPv6; all
+// else is the same in both.
+func (f *finding) service(most int) string {
+	all, chosen := f.parts[0].services, f.parts[0].chosen
+	for _, p := range f.parts[1:] {
+		for i, s := range p.services {
+			if s.protocol == icmp || s.protocol == icmpv6 {
+				all, chosen = append(slices.Clone(all[:len(all)-1]), s, all[len(all)-1]), append(slices.Clone(chosen[:len(chosen)-1]), p.chosen[i], chosen[len(chosen)-1])
+			}
+		}
+	}
+	return serviceText(all, chosen, most)
+}
+
+// beside is the part's services without ICMP.
+func (p part) beside() string {
+	var all []*service
+	var chosen []bool
+	for i, s := range p.services {
+		if s.protocol != icmp && s.protocol != icmpv6 {
+			all, chosen = append(all, s), append(chosen, p.chosen[i])
+		}
+	}
+	return serviceText(all, chosen, math.MaxInt)
 }
 
 // has reports whether a flow past an endpoint is one of the finding.
@@ -44,7 +84,7 @@ func (f *finding) has(e endpoint, way passage, flow policy.Flow) bool {
 		peer, far = far, peer
 	}
 	return slices.ContainsFunc(f.parts, func(p part) bool {
-		return p.peers.has(peer) && (way.own && f.farAll || p.far.has(far)) && slices.ContainsFunc(p.services, func(s *service) bool { return s.has(flow) })
+		return p.peers.has(peer) && (way.own && f.farAll || p.far.has(far)) && p.has(flow)
 	})
 }
 
@@ -97,20 +137,15 @@ func (fs *findings) add(s *study, t *table, way passage, own *ownEnd, c *cuts) {
 		}
 		far[t.family] = joined(far[t.family])
 		for _, b := range g.blocks {
-			p := part{far: far}
+			p := part{family: t.family, far: far, services: t.services, chosen: b.services}
 			for i, in := range b.peers {
 				if in {
 					p.peers[t.family] = append(p.peers[t.family], t.peers[i].all...)
 				}
 			}
 			p.peers[t.family] = joined(p.peers[t.family])
-			for i, in := range b.services {
-				if in {
-					p.services = append(p.services, t.services[i])
-				}
-			}
 			fs.put(&finding{outcome: t.outcomes[b.outcome], way: way, far: far,
-				service: serviceText(t.services, b.services, mostPorts), serviceKey: serviceText(t.services, b.services, 1<<16),
+				others: p.beside(),
 				farAll: t.farWhole && len(g.far) == len(t.far), who: p.peers, names: c.names, endpoints: own.endpoints, parts: []part{p}})
 		}
 	}
@@ -178,12 +213,13 @@ func (fs *findings) put(f *finding) {
 	for _, e := range f.endpoints {
 		fmt.Fprint(ends, e.key, e.seat(), ",")
 	}
-	if old := fs.of["of "+ends.String()+key]; old != nil { // the same endpoints, other addresses
+	key += "of " + ends.String()
+	if old := fs.of[key]; old != nil && len(old.parts) == 1 && old.parts[0].family != f.parts[0].family {
 		old.who, old.far = old.who.and(f.who), old.far.and(f.far)
 		old.parts = append(old.parts, f.parts...)
 		return
 	}
-	fs.of["of "+ends.String()+key] = f
+	fs.of[key] = f
 	fs.order = append(fs.order, f)
 }
 
@@ -192,7 +228,7 @@ func (fs *findings) put(f *finding) {
 func (f *finding) saying() string {
 	way := f.way
 	way.in, way.out = seatWord(way.in), seatWord(way.out)
-	key := fmt.Sprint(f.outcome, way, f.serviceKey, f.farAll)
+	key := fmt.Sprint(f.outcome, way, f.others, f.farAll)
 	if !f.farAll {
 		key += fmt.Sprint(f.far)
 	}
@@ -205,7 +241,7 @@ func (fs *findings) list() []*finding {
 	var list []*finding
 	known := map[string]*finding{}
 	for _, f := range fs.order {
-		key := f.saying() + fmt.Sprint(f.who)
+		key := f.saying() + fmt.Sprint(f.who, f.service(math.MaxInt))
 		if old := known[key]; old != nil {
 			old.endpoints = append(slices.Clone(old.endpoints), f.endpoints...)
 			continue

@@ -14,11 +14,13 @@ import (
 // Bounds of the work, so that it takes about a second.
 const (
 	// mostClasses is how many classes of endpoints are looked at.
-	mostClasses = 64
+	mostClasses = 128
 	// mostAtoms is how many atoms of addresses of a family, a class.
 	mostAtoms = 256
 	// mostSpans bounds what it takes to find the atoms.
 	mostSpans = 20_000_000
+	// mostCells is how many combinations of both ends and service of a passage.
+	mostCells = 1_000_000
 	// mostWork is how often a rule or a policy is asked.
 	mostWork = 6_000_000
 )
@@ -79,8 +81,14 @@ type table struct {
 	cells    []uint16 // by far end, then peer, then service looked at
 }
 
-// judge fills in what changed at an endpoint that stands for others.
-func (s *study) judge(t *table, e endpoint, way passage, before, after *policy.World) {
+// judge fills in what changed at an endpoint that stands for others. It judges
+// so many flows at the most, and returns how many there were to be judged.
+func (s *study) judge(t *table, e endpoint, way passage, r relevant, most int) (judged int) {
+	var addrs []netip.Addr
+	for _, a := range slices.Concat(t.far, t.peers) {
+		addrs = append(addrs, a.one)
+	}
+	before, after := s.before.world.Narrow(e.place.host, addrs), s.after.world.Narrow(e.place.host, addrs)
 	host := policy.Host{Name: e.place.host}
 	if e.key.Kind == api.KindHostEndpoint && e.place.iface == "" {
 		host.Interfaces = map[string][]netip.Addr{e.seat(): e.now.addressesOf(e.key, e.place)}
@@ -88,14 +96,22 @@ func (s *study) judge(t *table, e endpoint, way passage, before, after *policy.W
 	known := map[outcome]uint16{}
 	t.outcomes = []outcome{{}}
 	t.cells = make([]uint16, 0, len(t.far)*len(t.peers)*t.looked)
-	for _, far := range t.far {
-		for _, peer := range t.peers {
+	for i, far := range t.far {
+		for j, peer := range t.peers {
 			f := policy.Flow{Host: host, Direction: way.direction, InInterface: way.in, OutInterface: way.out,
 				Source: peer.one, Destination: far.one}
 			if way.peers == destSide {
 				f.Source, f.Destination = far.one, peer.one
 			}
-			for _, v := range t.services[:t.looked] {
+			for k, v := range t.services[:t.looked] {
+				if !r.has(i, j, k) {
+					t.cells = append(t.cells, 0)
+					continue
+				}
+				if judged++; judged > most {
+					t.cells = append(t.cells, 0)
+					continue
+				}
 				v.set(&f)
 				was, is := before.Evaluate(f), after.Evaluate(f)
 				if was.Verdict.Passes() == is.Verdict.Passes() {
@@ -112,6 +128,7 @@ func (s *study) judge(t *table, e endpoint, way passage, before, after *policy.W
 			}
 		}
 	}
+	return judged
 }
 
 // reason says by what a flow has its verdict.

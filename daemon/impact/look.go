@@ -47,6 +47,7 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 		source[family] = atomsOf(lines[family], cuts.source.line(family))
 		dest[family] = atomsOf(lines[family], cuts.dest.line(family))
 	}
+	only, filters := s.rulesOnly(c), s.filters(c)
 	weight := s.weight(c)
 	ways := passages(c.endpoints[0], cuts.forward)
 	for i, way := range ways {
@@ -62,17 +63,17 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 			for j, own := range ends {
 				t := &table{family: family, far: own.atoms, peers: others(peers), services: cuts.services[family].services(family)}
 				t.farWhole, t.looked = true, len(t.services)
+				bounded := t.bound(mostCells, first)
+				var r relevant
+				if only {
+					r = relevantIn(t, way, filters)
+				}
 				share := max(0, most-work) / ((len(ways) - i) * 2 * (len(ends) - j)) / weight
-				if t.bound(share, first) {
+				judged := s.judge(t, own.endpoints[0], way, r, share)
+				work += min(judged, share) * weight
+				if bounded || judged > share {
 					s.limit(c, "of whose peers and services not all were looked at")
 				}
-				addrs := []netip.Addr{}
-				for _, a := range slices.Concat(t.far, t.peers) {
-					addrs = append(addrs, a.one)
-				}
-				e := own.endpoints[0]
-				s.judge(t, e, way, s.before.world.Narrow(e.place.host, addrs), s.after.world.Narrow(e.place.host, addrs))
-				work += len(t.cells) * weight
 				found.add(s, t, way, own, cuts)
 			}
 		}

@@ -227,38 +227,51 @@ func protocolWords(all []*service, chosen []bool, most int) []string {
 		return []string{name}
 	}
 	// By source port, or by code: usually there is only one.
-	type group struct{ in, out spans[number] }
-	groups, texts := map[string]*group{}, map[string]string{}
-	var order []string
+	type group struct{ of, in, out spans[number] }
+	var groups []*group
 	for i, s := range all {
 		of, what := s.source.all, s.dest.all
 		if s.kind.all != nil {
 			of, what = s.code.all, s.kind.all
 		}
-		key := fmt.Sprint(of)
-		g := groups[key]
-		if g == nil {
-			g = &group{}
-			groups[key], order, texts[key] = g, append(order, key), numbersText(of, most)
+		at := slices.IndexFunc(groups, func(g *group) bool { return slices.Equal(g.of, of) })
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, &group{of: of})
 		}
-		if chosen[i] {
+		if g := groups[at]; chosen[i] {
 			g.in = append(g.in, what...)
 		} else {
 			g.out = append(g.out, what...)
 		}
 	}
+	for _, g := range groups {
+		g.in, g.out = joined(g.in), joined(g.out)
+	}
+	every := len(groups) == 1
+	for i := 0; i < len(groups); i++ { // those of which the same is said
+		for j := i + 1; j < len(groups); {
+			if a, b := groups[i], groups[j]; !slices.Equal(a.in, b.in) || !slices.Equal(a.out, b.out) {
+				j++
+				continue
+			}
+			groups[i].of = joined(slices.Concat(groups[i].of, groups[j].of))
+			groups = slices.Delete(groups, j, j+1)
+		}
+	}
+	every = every || len(groups) == 1
 	var words []string
-	for _, key := range order {
-		g := groups[key]
+	for _, g := range groups {
 		if len(g.in) == 0 {
 			continue
 		}
+		isICMP := all[0].kind.all != nil
 		w := name
-		switch in, out := numbersText(joined(g.in), most), numbersText(joined(g.out), most); {
-		case len(g.out) == 0:
-		case all[0].kind.all != nil && len(in) <= len(out):
+		switch in, out := numbersText(g.in, most), numbersText(g.out, most); {
+		case len(g.out) == 0 && (every || !isICMP):
+		case isICMP && (!every || len(in) <= len(out)): // a type is of some of the groups only
 			w += " type " + in
-		case all[0].kind.all != nil:
+		case isICMP:
 			w += " but type " + out
 		case len(in) <= len(out):
 			w += " " + in
@@ -266,11 +279,11 @@ func protocolWords(all []*service, chosen []bool, most int) []string {
 			w += " but " + out
 		}
 		switch {
-		case len(order) == 1:
-		case all[0].kind.all == nil:
-			w += " from source port " + texts[key]
-		case texts[key] != numbersText(spans[number]{allICMP}, most):
-			w += " code " + texts[key]
+		case every:
+		case !isICMP:
+			w += " from source port " + numbersText(g.of, most)
+		case !slices.Equal(g.of, spans[number]{allICMP}):
+			w += " code " + numbersText(g.of, most)
 		}
 		words = append(words, w)
 	}

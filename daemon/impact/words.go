@@ -5,6 +5,7 @@ package impact
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -74,16 +75,16 @@ func (r Report) Lines() []string {
 
 // sentence is "who -> service of whom, by what".
 func (s *study) sentence(f *finding) string {
-	who, whom := s.addressText(f.who, f.names), s.endpointNames(f.endpoints)
+	who, whom, service := s.addressText(f.who, f.names), s.endpointNames(f.endpoints), f.service(mostPorts)
 	at := ""
 	if !f.farAll && f.way.own {
 		at = " at " + s.addressText(f.far, f.names)
 	}
 	switch {
 	case f.way.toHost && f.who.covers(everywhere):
-		return fmt.Sprintf("%s%s -> %s of the own host, %s", whom, at, f.service, f.by)
+		return fmt.Sprintf("%s%s -> %s of the own host, %s", whom, at, service, f.by)
 	case f.way.toHost:
-		return fmt.Sprintf("%s%s -> %s of the own host at %s, %s", whom, at, f.service, who, f.by)
+		return fmt.Sprintf("%s%s -> %s of the own host at %s, %s", whom, at, service, who, f.by)
 	case !f.way.own:
 		far := "all"
 		if !f.farAll {
@@ -96,11 +97,11 @@ func (s *study) sentence(f *finding) string {
 		case f.way.in != "":
 			through = "in through"
 		}
-		return fmt.Sprintf("%s -> %s of %s, forwarded %s %s, %s", who, f.service, far, through, whom, f.by)
+		return fmt.Sprintf("%s -> %s of %s, forwarded %s %s, %s", who, service, far, through, whom, f.by)
 	case f.way.peers == destSide:
-		return fmt.Sprintf("%s%s -> %s of %s, %s", whom, at, f.service, who, f.by)
+		return fmt.Sprintf("%s%s -> %s of %s, %s", whom, at, service, who, f.by)
 	}
-	return fmt.Sprintf("%s -> %s of %s%s, %s", who, f.service, whom, at, f.by)
+	return fmt.Sprintf("%s -> %s of %s%s, %s", who, service, whom, at, f.by)
 }
 
 // mostPieces is how many nets and selectors a sentence names.
@@ -143,14 +144,29 @@ func (s *study) pieces(a addresses, names []naming) (words []string, count int) 
 		a = a.minus(n.addrs)
 	}
 	nets, more := a.prefixes(mostPieces)
+	for i := 0; i < len(nets); i++ { // endpoints as a whole
+		k, owned := s.ownerOf(nets[i])
+		if !owned {
+			continue
+		}
+		for _, p := range []*picture{s.after, s.before} {
+			if whole := addressesOf(p.members[k].Nets); !whole.empty() && whole.has(nets[i].Addr()) && a.covers(whole) {
+				words = append(words, s.nameOfEndpoint(k))
+				a = a.minus(whole)
+				nets, more = a.prefixes(mostPieces)
+				i = -1
+				break
+			}
+		}
+	}
 	count = len(words) + more
 	for _, n := range nets {
 		text := n.String()
 		if n.IsSingleIP() {
 			text = n.Addr().String()
-			if owner := s.ownerOf(text); owner != "" {
-				text = owner + " (" + text + ")"
-			}
+		}
+		if k, owned := s.ownerOf(n); owned {
+			text = s.nameOfEndpoint(k) + " (" + text + ")"
 		}
 		words = append(words, text)
 	}
@@ -160,24 +176,25 @@ func (s *study) pieces(a addresses, names []naming) (words []string, count int) 
 	return words, count
 }
 
-// ownerOf is the endpoint that has an address; empty: none.
-func (s *study) ownerOf(addr string) string {
+// ownerOf is the endpoint that has an address.
+func (s *study) ownerOf(n netip.Prefix) (k api.Key, owned bool) {
 	if s.owners == nil {
-		s.owners = map[string]string{}
+		s.owners = map[netip.Addr]api.Key{}
 		for _, p := range []*picture{s.before, s.after} {
-			for k, m := range p.members {
-				if !isEndpoint(k.Kind) {
-					continue
-				}
-				for _, n := range m.Nets {
-					if n.IsSingleIP() {
-						s.owners[n.Addr().String()] = s.nameOfEndpoint(k)
+			for _, k := range slices.SortedFunc(maps.Keys(p.members), api.Key.Compare) {
+				for _, n := range p.members[k].Nets {
+					if isEndpoint(k.Kind) && n.IsSingleIP() {
+						s.owners[n.Addr()] = k
 					}
 				}
 			}
 		}
 	}
-	return s.owners[addr]
+	if !n.IsSingleIP() {
+		return k, false
+	}
+	k, owned = s.owners[n.Addr()]
+	return k, owned
 }
 
 // nameOf is the word for what a selector stands for.
@@ -310,11 +327,19 @@ func (s *study) selectorOf(list []endpoint) string {
 				}
 			}
 			if all && n == len(keys) {
-				return x.text
+				return x.words()
 			}
 		}
 	}
 	return ""
+}
+
+// words are the policy's selector as it was written, if that is all of it.
+func (x *enforced) words() string {
+	if x.key.Namespace == "" && x.spec.NamespaceSelector == "" && x.spec.ServiceAccountSelector == "" && x.spec.Selector != "" {
+		return x.spec.Selector
+	}
+	return x.text
 }
 
 // policyName is how a sentence calls a policy.

@@ -73,8 +73,17 @@ func (w *World) Narrow(host string, addrs []netip.Addr) *World {
 		}
 		n.tiers = append(n.tiers, &kept)
 	}
+	among := map[netip.Addr]bool{} // most members have single addresses
+	for _, a := range addrs {
+		among[plain(a)] = true
+	}
 	for _, m := range w.members {
-		if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return inAny(m.nets, plain(a)) }) {
+		if slices.ContainsFunc(m.nets, func(net netip.Prefix) bool {
+			if net.IsSingleIP() {
+				return among[net.Addr()]
+			}
+			return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return net.Contains(plain(a)) })
+		}) {
 			n.members = append(n.members, m)
 		}
 	}
