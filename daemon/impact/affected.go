@@ -27,6 +27,7 @@ type study struct {
 	selectors     selectors
 	owners        map[netip.Addr]api.Key // who has an address
 	limits        []string
+	work          int // what is left of it
 }
 
 // selectors are the different selectors of policies, numbered.
@@ -59,7 +60,7 @@ const mostMembers = 500
 
 func newStudy(before, after Picture) *study {
 	s := &study{before: pictureOf(before), after: pictureOf(after), policies: map[api.Key]bool{}, profiles: map[string]bool{},
-		selectors: selectors{of: map[string]int{}}}
+		selectors: selectors{of: map[string]int{}}, work: mostWork}
 	s.objects, s.members = differing(s.before, s.after), differingMembers(s.before, s.after)
 	for _, p := range []*picture{s.before, s.after} {
 		for k, x := range p.policies {
@@ -232,11 +233,15 @@ func (s *study) affected() []*class {
 				continue // an endpoint with an earlier name has it
 			}
 			seats[seat] = true
-			known := classes[key.String()+e.place.shape()]
+			of := key.String() + e.place.shape()
+			if len(at) > 1 {
+				of += fmt.Sprint(" moved, ", e.now == s.after)
+			}
+			known := classes[of]
 			if known == nil {
 				one := *c
 				known = &one
-				classes[key.String()+e.place.shape()] = known
+				classes[of] = known
 			}
 			known.endpoints = append(known.endpoints, e)
 		}

@@ -285,6 +285,7 @@ func TestOf_SaysAllThatBruteForceFinds(t *testing.T) {
 		}
 		before, after := pictureFrom(objs), pictureFrom(then)
 		s := newStudy(before, after)
+		s.work *= 100 // the bound is for interactive use
 		found := s.look()
 		if len(s.limits) > 0 {
 			t.Fatalf("seed %d: a small change was not looked at as a whole: %v", seed+n, s.limits)

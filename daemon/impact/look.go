@@ -23,9 +23,8 @@ func (s *study) look() []*finding {
 		classes = classes[:mostClasses]
 	}
 	found := newFindings()
-	work := mostWork
 	for i, c := range classes {
-		work -= s.class(c, work/(len(classes)-i), found)
+		s.work -= s.class(c, s.work/(len(classes)-i), found)
 	}
 	return found.list()
 }
