@@ -52,6 +52,9 @@ func Of(before, after Picture) Report {
 	return r
 }
 
+// Nothing reports whether nobody gains or loses access.
+func (r Report) Nothing() bool { return len(r.Gains)+len(r.Losses)+len(r.Limits) == 0 }
+
 // Lines are the whole report, a sentence a line.
 func (r Report) Lines() []string {
 	var out []string
@@ -65,7 +68,7 @@ func (r Report) Lines() []string {
 	}
 	add("gains: ", r.Gains, r.MoreGains)
 	add("loses: ", r.Losses, r.MoreLosses)
-	if len(out) == 0 && len(r.Limits) == 0 {
+	if r.Nothing() {
 		out = append(out, "nobody gains or loses access")
 	}
 	add("selects nothing: ", r.Selectless, 0)
