@@ -169,6 +169,7 @@ func (s *study) affected() []*class {
 			}
 		}
 	}
+	sharing := s.sharing()
 	classes := map[string]*class{}
 	seats := map[[2]string]bool{}
 	wild := s.wildcards(byNumber)
@@ -210,6 +211,18 @@ func (s *study) affected() []*class {
 			held[first.host] = words
 		}
 		fmt.Fprint(key, k.Kind, kindOf(was, then), kindOf(is, now), was.profiles, is.profiles, was.ports, is.ports, words, c.whole)
+		for _, other := range slices.Concat(sharing[[2]string{was.host, was.iface}], sharing[[2]string{is.host, is.iface}]) {
+			if other == k {
+				continue
+			}
+			c.whole = true // which of them governs may differ
+			fmt.Fprint(key, "shared with ", other)
+			s.selecting(other, byNumber, c, key)
+			for _, p := range []*picture{s.before, s.after} {
+				at, _ := p.placeOf(other)
+				c.profiles = append(c.profiles, at.profiles...)
+			}
+		}
 		if beside {
 			fmt.Fprint(key, "beside ", w.text)
 			c.policies = append(c.policies, w.policies...)
@@ -328,6 +341,28 @@ func (s *study) selecting(k api.Key, byNumber [2][][]*enforced, c *class, key *s
 		c.shapes[i] = shape(of)
 		key.WriteString(";")
 	}
+}
+
+// sharing are the endpoints of each interface that has several, in either
+// picture.
+func (s *study) sharing() map[[2]string][]api.Key {
+	out := map[[2]string][]api.Key{}
+	for _, p := range []*picture{s.before, s.after} {
+		for k := range p.members {
+			at, there := p.placeOf(k)
+			seat := [2]string{at.host, at.iface}
+			if there && at.iface != "" && at.iface != api.AllInterfaces && !slices.Contains(out[seat], k) {
+				out[seat] = append(out[seat], k)
+			}
+		}
+	}
+	for seat, keys := range out {
+		if len(keys) == 1 {
+			delete(out, seat)
+		}
+		slices.SortFunc(keys, api.Key.Compare)
+	}
+	return out
 }
 
 // wildcard is a host's endpoint for all interfaces, as others beside it see it.
