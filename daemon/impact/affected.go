@@ -194,9 +194,17 @@ func (s *study) affected() []*class {
 		if !now {
 			first = was
 		}
-		w := wild[first.host]
-		beside := w != nil && w.key != k && w.forward
-		if !s.concerns(k, was, is, hosts[first.host], settings, first.host) && !(beside && w.changed) {
+		// The endpoints for all interfaces that have a say, too, or where this
+		// one is not there.
+		moved := !then || !now || was.host != is.host || was.iface != is.iface
+		var beside []*wildcard
+		for _, host := range slices.Compact([]string{was.host, is.host}) {
+			if w := wild[host]; w != nil && w.key != k && (w.forward || moved) {
+				beside = append(beside, w)
+			}
+		}
+		if !s.concerns(k, was, is, hosts[first.host], settings, first.host) &&
+			!slices.ContainsFunc(beside, func(w *wildcard) bool { return w.forward && w.changed }) {
 			continue
 		}
 		c := &class{}
@@ -223,7 +231,7 @@ func (s *study) affected() []*class {
 				c.profiles = append(c.profiles, at.profiles...)
 			}
 		}
-		if beside {
+		for _, w := range beside {
 			fmt.Fprint(key, "beside ", w.text)
 			c.policies = append(c.policies, w.policies...)
 			c.profiles = append(c.profiles, w.profiles...)
@@ -237,7 +245,7 @@ func (s *study) affected() []*class {
 		if now {
 			at = append(at, endpoint{k, is, s.after})
 		}
-		if then && (!now || was.host != is.host || was.iface != is.iface) {
+		if then && moved {
 			at = append(at, endpoint{k, was, s.before})
 		}
 		for _, e := range at {
