@@ -4,6 +4,7 @@ package impact
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -138,8 +139,12 @@ func (t *table) bound(cells int, first []addresses) bool {
 	return size() < whole
 }
 
-// selectless are the policies among what differs that select no endpoint.
+// selectless are the policies among what differs that select no endpoint. As
+// long as there is none, nothing is said.
 func (s *study) selectless() (lines []string) {
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(s.after.members)), func(k api.Key) bool { return isEndpoint(k.Kind) }) {
+		return nil
+	}
 	for k := range s.objects {
 		o := s.after.objects[k]
 		spec := api.PolicySpecOf(o)
