@@ -165,7 +165,7 @@ func (t *table) blocks(far int) []block {
 		byService[i].peers, byService[i].services = byService[i].services, byService[i].peers
 	}
 	byPeer := grouped(len(t.peers), len(t.services), at)
-	if len(byPeer) < len(byService) {
+	if len(byPeer) <= len(byService) {
 		return byPeer
 	}
 	return byService

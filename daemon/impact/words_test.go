@@ -96,9 +96,8 @@ selects nothing: typo: no endpoint has role == 'wbe'`},
 		{"a container that may not send mail", with(fleet, "", container()), with(fleet, "", container(),
 			allow("a-containers", "app == 'shop'", api.Egress, tcpPort(api.Deny, api.EntityRule{}, 25))), `loses: workload prod/shop -> tcp 25 of all IPv4, by a-containers (rule 1)`},
 		{"what a router forwards", fleet, with(fleet, "", forwarding()), `gains: 192.0.2.0/24 -> tcp 80 of hosts office5 and office6, by forward (rule 1)
-loses: all IPv4 -> everything but tcp 80 of all, forwarded through hosts office5 and office6, as no rule of tier default allows it
-loses: all IPv4 but 192.0.2.0/24 -> tcp 80 of all, forwarded through hosts office5 and office6, as no rule of tier default allows it
-loses: all IPv6 -> everything of all, forwarded through hosts office5 and office6, as no rule of tier default allows it`},
+loses: all but 192.0.2.0/24 -> everything of all, forwarded through hosts office5 and office6, as no rule of tier default allows it
+loses: 192.0.2.0/24 -> everything but tcp 80 of all, forwarded through hosts office5 and office6, as no rule of tier default allows it`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, said(c.before, c.after)); diff != "" {
