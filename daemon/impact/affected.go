@@ -359,7 +359,7 @@ func (s *study) sharing() map[[2]string][]api.Key {
 		for k := range p.members {
 			at, there := p.placeOf(k)
 			seat := [2]string{at.host, at.iface}
-			if there && at.iface != "" && at.iface != api.AllInterfaces && !slices.Contains(out[seat], k) {
+			if there && at.iface != "" && !slices.Contains(out[seat], k) {
 				out[seat] = append(out[seat], k)
 			}
 		}
