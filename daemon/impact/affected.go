@@ -6,120 +6,14 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/ripstop/ripstop/daemon/api"
-	"github.com/ripstop/ripstop/daemon/policy"
 	"github.com/ripstop/ripstop/daemon/selector"
 )
-
-// study is the work on one change.
-type study struct {
-	before, after *picture
-	objects       map[api.Key]bool // that differ
-	members       map[api.Key]bool // that differ
-	policies      map[api.Key]bool // that may judge otherwise
-	profiles      map[string]bool  // that may judge otherwise
-	selectors     selectors
-	owners        map[netip.Addr]api.Key // who has an address
-	limits        []string
-	work          int // what is left of it
-}
-
-// selectors are the different selectors of policies, numbered.
-type selectors struct {
-	list []*selector.Selector
-	of   map[string]int
-}
-
-func (s *selectors) number(p *enforced) int {
-	n, ok := s.of[p.text]
-	if !ok {
-		n = len(s.list)
-		s.of[p.text], s.list = n, append(s.list, p.sel)
-	}
-	return n
-}
-
-// matching tells for each selector whether it matches.
-func (s *selectors) matching(labels selector.Map) []bool {
-	out := make([]bool, len(s.list))
-	for i, sel := range s.list {
-		out[i] = sel.Evaluate(labels)
-	}
-	return out
-}
-
-// mostMembers is how many endpoints and sets are compared with each rule; if
-// more differ, all rules with selectors count as changed.
-const mostMembers = 500
-
-func newStudy(before, after Picture) *study {
-	s := &study{before: pictureOf(before), after: pictureOf(after), policies: map[api.Key]bool{}, profiles: map[string]bool{},
-		selectors: selectors{of: map[string]int{}}, work: mostWork}
-	s.objects, s.members = differing(s.before, s.after), differingMembers(s.before, s.after)
-	for _, p := range []*picture{s.before, s.after} {
-		for k, x := range p.policies {
-			if s.objects[k] || s.objects[api.Key{Kind: api.KindTier, Name: x.tier}] || s.touched(k, x.spec.Ingress, x.spec.Egress) {
-				s.policies[k] = true
-			}
-		}
-		for k := range p.objects {
-			if k.Kind != api.KindProfile {
-				continue
-			}
-			if x := p.profile(k.Name); x != nil && (s.objects[k] || s.touched(k, x.Ingress, x.Egress)) {
-				s.profiles[k.Name] = true
-			}
-		}
-	}
-	for k := range s.objects { // one that is there in one picture only
-		if k.Kind == api.KindProfile {
-			s.profiles[k.Name] = true
-		}
-	}
-	return s
-}
-
-// touched reports whether rules ask for endpoints or sets that differ.
-func (s *study) touched(of api.Key, rules ...[]api.Rule) bool {
-	if len(s.members) == 0 {
-		return false
-	}
-	for _, list := range rules {
-		for _, r := range list {
-			for _, e := range []api.EntityRule{r.Source, r.Destination} {
-				positive, negative, err := policy.PeerSelectors(of, e)
-				if err != nil {
-					continue
-				}
-				sel := positive
-				if sel == nil {
-					sel = negative
-				}
-				byName := slices.ContainsFunc(slices.Concat(e.Ports, e.NotPorts), func(p api.Port) bool { return p.Name != "" })
-				switch {
-				case sel == nil && !byName:
-					continue
-				case sel == nil || len(s.members) > mostMembers:
-					return true
-				}
-				for k := range s.members {
-					m, was := s.before.members[k]
-					n, is := s.after.members[k]
-					if was && sel.Evaluate(m.Labels) || is && sel.Evaluate(n.Labels) {
-						return true
-					}
-				}
-			}
-		}
-	}
-	return false
-}
 
 // class is endpoints of which no rule can tell one from another: all that
 // holds for one holds for each.
@@ -144,36 +38,7 @@ type endpoint struct {
 // affected are the endpoints that the change may matter to, by class, the
 // largest first.
 func (s *study) affected() []*class {
-	// All selectors of policies, and what of them may judge otherwise.
-	byNumber := [2][][]*enforced{}
-	for i, p := range []*picture{s.before, s.after} {
-		for _, k := range slices.SortedFunc(maps.Keys(p.policies), api.Key.Compare) {
-			n := s.selectors.number(p.policies[k])
-			for len(byNumber[i]) <= n {
-				byNumber[i] = append(byNumber[i], nil)
-			}
-			byNumber[i][n] = append(byNumber[i][n], p.policies[k])
-		}
-	}
-	settings := slices.ContainsFunc(slices.Collect(maps.Keys(s.objects)), func(k api.Key) bool {
-		return k.Kind == api.KindNode || k.Kind == api.KindFelixConfiguration || k.Kind == api.KindHostStatus
-	})
-	hosts := map[string]bool{} // with an endpoint that differs
-	for k := range s.objects {
-		for _, p := range []*picture{s.before, s.after} {
-			switch x := p.objects[k].(type) {
-			case *api.HostEndpoint:
-				hosts[x.Spec.Node] = true
-			case *api.WorkloadEndpoint:
-				hosts[x.Spec.Node] = true
-			}
-		}
-	}
-	sharing := s.sharing()
-	classes := map[string]*class{}
-	seats := map[[2]string]bool{}
-	wild := s.wildcards(byNumber)
-	held := map[string]string{} // the settings of hosts, in words
+	r := newRoll(s)
 	keys := slices.Collect(maps.Keys(s.before.members))
 	for k := range s.after.members {
 		if _, there := s.before.members[k]; !there {
@@ -182,97 +47,185 @@ func (s *study) affected() []*class {
 	}
 	slices.SortFunc(keys, api.Key.Compare)
 	for _, k := range keys {
-		if !isEndpoint(k.Kind) {
-			continue
-		}
-		was, then := s.before.placeOf(k)
-		is, now := s.after.placeOf(k)
-		if !then && !now {
-			continue
-		}
-		first := is
-		if !now {
-			first = was
-		}
-		// The endpoints for all interfaces that have a say, too, or where this
-		// one is not there.
-		moved := !then || !now || was.host != is.host || was.iface != is.iface
-		var beside []*wildcard
-		for _, host := range slices.Compact([]string{was.host, is.host}) {
-			if w := wild[host]; w != nil && w.key != k && (w.forward || moved) {
-				beside = append(beside, w)
-			}
-		}
-		if !s.concerns(k, was, is, hosts[first.host], settings, first.host) &&
-			!slices.ContainsFunc(beside, func(w *wildcard) bool { return w.forward && w.changed }) {
-			continue
-		}
-		c := &class{}
-		key := &strings.Builder{}
-		s.selecting(k, byNumber, c, key)
-		c.profiles = slices.Compact(slices.Concat(was.profiles, is.profiles))
-		c.whole = s.objects[k] || s.members[k] || hosts[first.host] ||
-			settings && !reflect.DeepEqual(s.before.world.Settings(first.host), s.after.world.Settings(first.host))
-		words, ok := held[first.host]
-		if !ok {
-			words = fmt.Sprint(s.before.world.Settings(first.host), s.after.world.Settings(first.host))
-			held[first.host] = words
-		}
-		fmt.Fprint(key, k.Kind, kindOf(was, then), kindOf(is, now), was.profiles, is.profiles, was.ports, is.ports, words, c.whole)
-		for _, other := range slices.Concat(sharing[[2]string{was.host, was.iface}], sharing[[2]string{is.host, is.iface}]) {
-			if other == k {
-				continue
-			}
-			c.whole = true // which of them governs may differ
-			fmt.Fprint(key, "shared with ", other)
-			s.selecting(other, byNumber, c, key)
-			for _, p := range []*picture{s.before, s.after} {
-				at, _ := p.placeOf(other)
-				c.profiles = append(c.profiles, at.profiles...)
-			}
-		}
-		for _, w := range beside {
-			fmt.Fprint(key, "beside ", w.text)
-			c.policies = append(c.policies, w.policies...)
-			c.profiles = append(c.profiles, w.profiles...)
-			for i := range c.shapes {
-				c.shapes[i] += " beside " + w.shapes[i]
-			}
-		}
-		slices.SortFunc(c.policies, api.Key.Compare)
-		c.policies = slices.Compact(c.policies)
-		at := []endpoint{}
-		if now {
-			at = append(at, endpoint{k, is, s.after})
-		}
-		if then && moved {
-			at = append(at, endpoint{k, was, s.before})
-		}
-		for _, e := range at {
-			seat := [2]string{e.place.host, e.seat()}
-			if seats[seat] {
-				continue // an endpoint with an earlier name has it
-			}
-			seats[seat] = true
-			of := key.String() + e.place.shape()
-			if len(at) > 1 {
-				of += fmt.Sprint(" moved, ", e.now == s.after)
-			}
-			known := classes[of]
-			if known == nil {
-				one := *c
-				known = &one
-				classes[of] = known
-			}
-			known.endpoints = append(known.endpoints, e)
+		if isEndpoint(k.Kind) {
+			r.add(k)
 		}
 	}
-	list := slices.Collect(maps.Values(classes))
+	list := slices.Collect(maps.Values(r.classes))
 	slices.SortFunc(list, func(a, b *class) int {
 		return cmp.Or(cmp.Compare(len(b.endpoints), len(a.endpoints)), a.endpoints[0].key.Compare(b.endpoints[0].key),
 			strings.Compare(a.endpoints[0].seat(), b.endpoints[0].seat()))
 	})
 	return list
+}
+
+// roll is where endpoints are entered by class.
+type roll struct {
+	*study
+	policies [2][][]*enforced // before and after, by the number of their selector
+	settings bool             // of some hosts may differ
+	hosts    map[string]bool  // with an endpoint that differs
+	sharing  map[[2]string][]api.Key
+	wild     map[string]*wildcard
+	words    map[string]string  // for the settings of hosts
+	seats    map[[2]string]bool // that are entered
+	classes  map[string]*class
+}
+
+func newRoll(s *study) *roll {
+	r := &roll{study: s, hosts: map[string]bool{}, words: map[string]string{}, seats: map[[2]string]bool{}, classes: map[string]*class{}}
+	for i, p := range []*picture{s.before, s.after} {
+		for _, k := range slices.SortedFunc(maps.Keys(p.policies), api.Key.Compare) {
+			n := s.selectors.number(p.policies[k])
+			for len(r.policies[i]) <= n {
+				r.policies[i] = append(r.policies[i], nil)
+			}
+			r.policies[i][n] = append(r.policies[i][n], p.policies[k])
+		}
+	}
+	for k := range s.objects {
+		switch k.Kind {
+		case api.KindNode, api.KindFelixConfiguration, api.KindHostStatus:
+			r.settings = true
+		}
+		for _, p := range []*picture{s.before, s.after} {
+			switch x := p.objects[k].(type) {
+			case *api.HostEndpoint:
+				r.hosts[x.Spec.Node] = true
+			case *api.WorkloadEndpoint:
+				r.hosts[x.Spec.Node] = true
+			}
+		}
+	}
+	r.sharing, r.wild = s.sharing(), r.wildcards()
+	return r
+}
+
+// entry is an endpoint as it was and as it is then.
+type entry struct {
+	key       api.Key
+	was, is   place
+	then, now bool // it was, it is there
+	moved     bool // it is not where it was
+}
+
+// host is where it is, or was.
+func (e *entry) host() string {
+	if e.now {
+		return e.is.host
+	}
+	return e.was.host
+}
+
+// add enters an endpoint, if the change may matter to it.
+func (r *roll) add(k api.Key) {
+	e := &entry{key: k}
+	e.was, e.then = r.before.placeOf(k)
+	e.is, e.now = r.after.placeOf(k)
+	if !e.then && !e.now {
+		return
+	}
+	e.moved = !e.then || !e.now || e.was.host != e.is.host || e.was.iface != e.is.iface
+	// The endpoints for all interfaces that have a say, too, or where this one
+	// is not there.
+	var beside []*wildcard
+	for _, host := range slices.Compact([]string{e.was.host, e.is.host}) {
+		if w := r.wild[host]; w != nil && w.key != k && (w.forward || e.moved) {
+			beside = append(beside, w)
+		}
+	}
+	whole := r.objects[k] || r.members[k] || r.hosts[e.host()] || r.settings && !r.sameSettings(e.host())
+	if !whole && !r.concerns(e) && !slices.ContainsFunc(beside, func(w *wildcard) bool { return w.forward && w.changed }) {
+		return
+	}
+	c := &class{whole: whole}
+	key := &strings.Builder{}
+	r.selecting(k, c, key)
+	c.profiles = slices.Concat(e.was.profiles, e.is.profiles)
+	fmt.Fprint(key, k.Kind, kindOf(e.was, e.then), kindOf(e.is, e.now), e.was.profiles, e.is.profiles, e.was.ports, e.is.ports, r.settingsOf(e.host()), c.whole)
+	for _, other := range slices.Concat(r.sharing[[2]string{e.was.host, e.was.iface}], r.sharing[[2]string{e.is.host, e.is.iface}]) {
+		if other != k {
+			r.share(other, c, key)
+		}
+	}
+	for _, w := range beside {
+		fmt.Fprint(key, "beside ", w.text)
+		c.policies, c.profiles = append(c.policies, w.policies...), append(c.profiles, w.profiles...)
+		for i := range c.shapes {
+			c.shapes[i] += " beside " + w.shapes[i]
+		}
+	}
+	slices.SortFunc(c.policies, api.Key.Compare)
+	c.policies = slices.Compact(c.policies)
+	if e.now {
+		r.enter(endpoint{k, e.is, r.after}, c, key.String(), e)
+	}
+	if e.then && e.moved {
+		r.enter(endpoint{k, e.was, r.before}, c, key.String(), e)
+	}
+}
+
+// share adds what is said of another endpoint at the same interface.
+func (r *roll) share(other api.Key, c *class, key *strings.Builder) {
+	c.whole = true // which of them governs may differ
+	fmt.Fprint(key, "shared with ", other)
+	r.selecting(other, c, key)
+	for _, p := range []*picture{r.before, r.after} {
+		at, _ := p.placeOf(other)
+		c.profiles = append(c.profiles, at.profiles...)
+	}
+}
+
+// enter adds an endpoint to the class of that key, unless one with an earlier
+// name has its interface.
+func (r *roll) enter(x endpoint, c *class, key string, e *entry) {
+	seat := [2]string{x.place.host, x.seat()}
+	if r.seats[seat] {
+		return
+	}
+	r.seats[seat] = true
+	key += x.place.shape()
+	if e.then && e.now && e.moved {
+		key += fmt.Sprint(" moved, ", x.now == r.after)
+	}
+	known := r.classes[key]
+	if known == nil {
+		one := *c
+		known = &one
+		r.classes[key] = known
+	}
+	known.endpoints = append(known.endpoints, x)
+}
+
+func (r *roll) sameSettings(host string) bool {
+	return reflect.DeepEqual(r.before.world.Settings(host), r.after.world.Settings(host))
+}
+
+// settingsOf is a host's settings before and after, in words.
+func (r *roll) settingsOf(host string) string {
+	words, ok := r.words[host]
+	if !ok {
+		words = fmt.Sprint(r.before.world.Settings(host), r.after.world.Settings(host))
+		r.words[host] = words
+	}
+	return words
+}
+
+// concerns reports whether policies or profiles that may judge otherwise are
+// an endpoint's.
+func (r *roll) concerns(e *entry) bool {
+	if slices.ContainsFunc(slices.Concat(e.was.profiles, e.is.profiles), func(n string) bool { return r.study.profiles[n] }) {
+		return true
+	}
+	for p := range r.study.policies {
+		for _, in := range []*picture{r.before, r.after} {
+			x := in.policies[p]
+			if m, there := in.members[e.key]; x != nil && there && x.sel.Evaluate(m.Labels) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // shape is what of a place the judgement depends on beside policy.
@@ -302,41 +255,21 @@ func (e endpoint) seat() string {
 	return e.place.iface
 }
 
-// concerns reports whether the change may matter to an endpoint: crowd tells
-// that one of its host differs, settings that some host's may.
-func (s *study) concerns(k api.Key, was, is place, crowd, settings bool, host string) bool {
-	if crowd || s.objects[k] || s.members[k] {
-		return true
-	}
-	if slices.ContainsFunc(slices.Concat(was.profiles, is.profiles), func(n string) bool { return s.profiles[n] }) {
-		return true
-	}
-	for p := range s.policies {
-		for _, in := range []*picture{s.before, s.after} {
-			x := in.policies[p]
-			if m, there := in.members[k]; x != nil && there && x.sel.Evaluate(m.Labels) {
-				return true
-			}
-		}
-	}
-	return settings && !reflect.DeepEqual(s.before.world.Settings(host), s.after.world.Settings(host))
-}
-
 // selecting fills in the policies that select an endpoint in either picture.
-func (s *study) selecting(k api.Key, byNumber [2][][]*enforced, c *class, key *strings.Builder) {
+func (r *roll) selecting(k api.Key, c *class, key *strings.Builder) {
 	var match []bool
 	var matched selector.Map
-	for i, p := range []*picture{s.before, s.after} {
+	for i, p := range []*picture{r.before, r.after} {
 		m, there := p.members[k]
 		if !there {
 			key.WriteString("none;")
 			continue
 		}
 		if match == nil || !maps.Equal(matched, m.Labels) {
-			match, matched = s.selectors.matching(m.Labels), m.Labels
+			match, matched = r.selectors.matching(m.Labels), m.Labels
 		}
 		var of []*enforced
-		for n, policies := range byNumber[i] {
+		for n, policies := range r.policies[i] {
 			if !match[n] || len(policies) == 0 {
 				continue
 			}
@@ -346,77 +279,7 @@ func (s *study) selecting(k api.Key, byNumber [2][][]*enforced, c *class, key *s
 				of = append(of, x)
 			}
 		}
-		c.shapes[i] = shape(of)
+		c.shapes[i] += shape(of) + ";"
 		key.WriteString(";")
 	}
-}
-
-// sharing are the endpoints of each interface that has several, in either
-// picture.
-func (s *study) sharing() map[[2]string][]api.Key {
-	out := map[[2]string][]api.Key{}
-	for _, p := range []*picture{s.before, s.after} {
-		for k := range p.members {
-			at, there := p.placeOf(k)
-			seat := [2]string{at.host, at.iface}
-			if there && at.iface != "" && !slices.Contains(out[seat], k) {
-				out[seat] = append(out[seat], k)
-			}
-		}
-	}
-	for seat, keys := range out {
-		if len(keys) == 1 {
-			delete(out, seat)
-		}
-		slices.SortFunc(keys, api.Key.Compare)
-	}
-	return out
-}
-
-// wildcard is a host's endpoint for all interfaces, as others beside it see it.
-type wildcard struct {
-	class
-	key  api.Key
-	text string
-	// forward: a policy of it judges what others get and send, too; changed:
-	// one that may judge otherwise.
-	forward, changed bool
-}
-
-// wildcards are those of all hosts that have other endpoints, too.
-func (s *study) wildcards(byNumber [2][][]*enforced) map[string]*wildcard {
-	crowded := map[string]bool{}
-	for _, p := range []*picture{s.before, s.after} {
-		seen := map[string]bool{}
-		for k := range p.members {
-			if at, there := p.placeOf(k); there {
-				crowded[at.host] = crowded[at.host] || seen[at.host]
-				seen[at.host] = true
-			}
-		}
-	}
-	out := map[string]*wildcard{}
-	for _, p := range []*picture{s.before, s.after} {
-		for _, k := range slices.SortedFunc(maps.Keys(p.members), api.Key.Compare) {
-			at, there := p.placeOf(k)
-			if !there || k.Kind != api.KindHostEndpoint || at.iface != api.AllInterfaces || !crowded[at.host] {
-				continue
-			}
-			w := out[at.host]
-			if w == nil {
-				w = &wildcard{key: k}
-				out[at.host] = w
-			}
-			text := &strings.Builder{}
-			s.selecting(k, byNumber, &w.class, text)
-			w.profiles = append(w.profiles, at.profiles...)
-			for _, k := range w.policies {
-				if x := p.policies[k]; x != nil && (x.spec.ApplyOnForward || x.spec.PreDNAT) {
-					w.forward, w.changed = true, w.changed || s.policies[k]
-				}
-			}
-			w.text += text.String() + fmt.Sprint(at.profiles)
-		}
-	}
-	return out
 }
