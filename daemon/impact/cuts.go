@@ -150,7 +150,7 @@ func (s *study) entity(c *cuts, p *picture, of api.Key, r api.Rule, side string,
 			sel = negative
 		}
 		is := p.stands(sel)
-		addrs.add(fmt.Sprintf("%p %s", p, sel), is.addrs)
+		addrs.add(p.labels+" "+sel.String(), is.addrs)
 		words := sel.String()
 		if e.Selector != "" && of.Namespace == "" && e.NamespaceSelector == "" && e.ServiceAccounts == nil && e.NotSelector == "" {
 			words = e.Selector
@@ -198,7 +198,7 @@ func (s *study) namedPort(c *cuts, p *picture, name string, of *selector.Selecto
 	}
 	for k, list := range nets {
 		c.port(k.protocol, side, spans[number]{{number(k.number), number(k.number)}})
-		addrs.add(fmt.Sprintf("%p port %s %v %v", p, name, k, of), addressesOf(list))
+		addrs.add(fmt.Sprintf("%s port %s %v %v", p.labels, name, k, of), addressesOf(list))
 	}
 }
 

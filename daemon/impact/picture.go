@@ -27,6 +27,9 @@ type picture struct {
 	members  map[api.Key]policy.Member
 	policies map[api.Key]*enforced
 	known    map[string]named // by selector
+	// labels names what selectors stand for: the same in both pictures if they
+	// stand for the same.
+	labels string
 }
 
 // enforced is a policy that has a say.

@@ -56,6 +56,9 @@ func newStudy(before, after Picture) *study {
 	s := &study{before: pictureOf(before), after: pictureOf(after), policies: map[api.Key]bool{}, profiles: map[string]bool{},
 		selectors: selectors{of: map[string]int{}}, work: mostWork}
 	s.objects, s.members = differing(s.before, s.after), differingMembers(s.before, s.after)
+	if s.before.labels, s.after.labels = "before", "after"; len(s.members) == 0 {
+		s.after.labels, s.after.known = s.before.labels, s.before.known
+	}
 	for _, p := range []*picture{s.before, s.after} {
 		for k, x := range p.policies {
 			if s.objects[k] || s.objects[api.Key{Kind: api.KindTier, Name: x.tier}] || s.touched(k, x.spec.Ingress, x.spec.Egress) {
