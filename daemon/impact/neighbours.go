@@ -43,15 +43,17 @@ type wildcard struct {
 	forward, changed bool
 }
 
-// wildcards are those of all hosts that have other endpoints, too.
+// wildcards are those of all hosts that have other endpoints, too, or had.
 func (r *roll) wildcards() map[string]*wildcard {
 	crowded := map[string]bool{}
+	first := map[string]api.Key{}
 	for _, p := range []*picture{r.before, r.after} {
-		seen := map[string]bool{}
 		for k := range p.members {
 			if at, there := p.placeOf(k); there {
-				crowded[at.host] = crowded[at.host] || seen[at.host]
-				seen[at.host] = true
+				if one, seen := first[at.host]; seen && one != k {
+					crowded[at.host] = true
+				}
+				first[at.host] = k
 			}
 		}
 	}
