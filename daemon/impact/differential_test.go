@@ -283,7 +283,8 @@ func flowsPast(e endpoint, way passage, visit func(policy.Flow)) {
 	}
 }
 
-// What is said is all that brute force finds, and nothing else.
+// What is said is all that brute force finds, and nothing else; and where there
+// is too much to look at, nothing else, and that there is.
 func TestOf_SaysAllThatBruteForceFinds(t *testing.T) {
 	seed, rounds := *seedFlag, uint64(1)
 	if seed == 0 {
@@ -306,10 +307,13 @@ func TestOf_SaysAllThatBruteForceFinds(t *testing.T) {
 		}
 		before, after := pictureFrom(objs), pictureFrom(then)
 		s := newStudy(before, after)
-		s.work *= 100 // the bound is for interactive use
+		bounded := g.IntN(5) == 0
+		if s.work *= 100; bounded { // the usual bound is for interactive use
+			s.work = 2000
+		}
 		found := s.look()
-		if len(s.limits) > 0 {
-			t.Fatalf("seed %d: a small change was not looked at as a whole: %v", seed+n, s.limits)
+		if len(s.limits()) > 0 && !bounded {
+			t.Fatalf("seed %d: a small change was not looked at as a whole: %v", seed+n, s.limits())
 		}
 		for _, e := range seatsOf(s) {
 			if shared(s, e) {
@@ -329,6 +333,9 @@ func TestOf_SaysAllThatBruteForceFinds(t *testing.T) {
 					if was != is {
 						changes++
 						want = []string{map[bool]string{true: "gain", false: "loss"}[is]}
+					}
+					if len(said) == 0 && len(s.limits()) > 0 {
+						return // it was not looked at, and that is said
 					}
 					if !slices.Equal(said, want) {
 						t.Fatalf("seed %d: %s past %s: said %v, want %v\nbefore: %v\nafter: %v\nlines: %v", seed+n, f, e.key, said, want,

@@ -16,11 +16,9 @@ import (
 func (s *study) look() []*finding {
 	classes := s.affected()
 	if len(classes) > mostClasses {
-		left := 0
 		for _, c := range classes[mostClasses:] {
-			left += len(c.endpoints)
+			s.unseen = append(s.unseen, c.endpoints...)
 		}
-		s.limits = append(s.limits, fmt.Sprintf("%d endpoints, that have other policies each than those looked at", left))
 		classes = classes[:mostClasses]
 	}
 	found := newFindings()
@@ -39,7 +37,7 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 		spansOf += len(a[v4]) + len(a[v6])
 	}
 	if spansOf*n > mostSpans {
-		s.limit(c, "whose rules name too many addresses")
+		s.unseen = append(s.unseen, c.endpoints...)
 		return 0
 	}
 	var source, dest [2][]atom[netip.Addr]
@@ -47,6 +45,7 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 		source[family] = atomsOf(lines[family], cuts.source.line(family))
 		dest[family] = atomsOf(lines[family], cuts.dest.line(family))
 	}
+	partly := false
 	only, filters := s.rulesOnly(c), s.filters(c)
 	weight := s.weight(c)
 	ways := passages(c.endpoints[0], cuts.forward)
@@ -71,12 +70,13 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 				share := max(0, most-work) / ((len(ways) - i) * 2 * (len(ends) - j)) / weight
 				judged := s.judge(t, own.endpoints[0], way, r, share)
 				work += min(judged, share) * weight
-				if bounded || judged > share {
-					s.limit(c, "of whose peers and services not all were looked at")
-				}
+				partly = partly || bounded || judged > share
 				found.add(s, t, way, own, cuts)
 			}
 		}
+	}
+	if partly {
+		s.partly = append(s.partly, c.endpoints...)
 	}
 	return work
 }
@@ -94,12 +94,15 @@ func (s *study) weight(c *class) int {
 	return n
 }
 
-// limit notes that not all of a class was looked at.
-func (s *study) limit(c *class, why string) {
-	text := s.endpointNames(c.endpoints) + ", " + why
-	if !slices.Contains(s.limits, text) {
-		s.limits = append(s.limits, text)
+// limits says what was not looked at.
+func (s *study) limits() (lines []string) {
+	if len(s.unseen) > 0 {
+		lines = append(lines, s.endpointNames(s.unseen))
 	}
+	if len(s.partly) > 0 {
+		lines = append(lines, "some addresses and services of "+s.endpointNames(s.partly))
+	}
+	return lines
 }
 
 // others are atoms without addresses that never come from another host.

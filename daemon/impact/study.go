@@ -20,8 +20,9 @@ type study struct {
 	profiles      map[string]bool  // that may judge otherwise
 	selectors     selectors
 	owners        map[netip.Addr]api.Key // who has an address
-	limits        []string
-	work          int // what is left of it
+	// unseen were not looked at, partly not at all that their rules tell apart.
+	unseen, partly []endpoint
+	work           int // what is left of it
 }
 
 // selectors are the different selectors of policies, numbered.

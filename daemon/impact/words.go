@@ -48,7 +48,7 @@ func Of(before, after Picture) Report {
 		}
 		*lines = append(*lines, s.sentence(f))
 	}
-	r.Limits = s.limits
+	r.Limits = s.limits()
 	return r
 }
 

@@ -117,3 +117,20 @@ func forwarding() api.Object {
 	p.Spec.ApplyOnForward = true
 	return p
 }
+
+func TestLines_SayWhatWasNotLookedAt(t *testing.T) {
+	objs := []api.Object{&api.Tier{Meta: api.Meta{Name: "default"}}}
+	for i := range mostClasses + 40 { // each with a policy of its own
+		name := fmt.Sprint("h", i)
+		objs = append(objs, &api.HostEndpoint{Meta: api.Meta{Name: name, Labels: map[string]string{"name": name}}, Spec: api.HostEndpointSpec{Node: name, InterfaceName: "*"}},
+			allow(name, "name == '"+name+"'", api.Ingress, tcpPort(api.Allow, api.EntityRule{}, uint16(8000+i))))
+	}
+	order := 1.0
+	deny := allow("first", "all()", api.Ingress, api.Rule{Action: api.Deny})
+	deny.Spec.Order = &order
+	r := Of(Picture{objs, policy.NewWorld(objs, policy.Options{})}, Picture{append(objs, deny), policy.NewWorld(append(objs, deny), policy.Options{})})
+	want := "not looked at: 40 hosts (...)"
+	if lines := r.Lines(); len(r.Losses) != mostLines || r.MoreLosses != mostClasses-mostLines || lines[mostLines] != "loses: and 113 more" || !strings.HasPrefix(lines[mostLines+1], "not looked at: 40 hosts (") {
+		t.Errorf("Lines of a change of more than is looked at:\n%s\nwant %d losses, %d more, and %q", strings.Join(lines, "\n"), mostLines, mostClasses-mostLines, want)
+	}
+}
