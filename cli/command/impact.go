@@ -46,7 +46,7 @@ func (a *app) tellImpact(ctx context.Context, c *client.Client, wanted []api.Obj
 		fmt.Fprintln(a.Out, line)
 	}
 	connections, err := a.connections(ctx)
-	cut := impact.Cut(is.World, would.World, connections)
+	cut := impact.Cut(is, would, connections)
 	switch {
 	case len(cut) == 0 && report.Nothing(): // and so none can be
 	case err != nil:

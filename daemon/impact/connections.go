@@ -5,23 +5,27 @@ package impact
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/policy"
 )
 
-// piecesAtOnce is how many connections are judged in one narrowed world.
-const piecesAtOnce = 1000
+// connectionsAtOnce is how many connections are judged in one narrowed world.
+const connectionsAtOnce = 1000
 
 // Cut are those of a host's connections that an agent there would cut when the
 // resources become others: each is judged as if it began now, and is cut if
-// the world before let it in by any of the interfaces that it may have, and the
-// world after lets it in by none.
-func Cut(before, after *policy.World, of api.Connections) []api.Connection {
+// it was let in before by any of the interfaces that it may have, and then is
+// by none; but not if what denies it keeps established flows
+// (api.AnnotationEstablishedFlows).
+func Cut(before, after Picture, of api.Connections) []api.Connection {
 	host := policy.Host{Name: of.Host, Interfaces: of.Interfaces}
+	then := pictureOf(after)
 	var cut []api.Connection
 	for list := of.Connections; len(list) > 0; {
-		n := min(len(list), piecesAtOnce)
+		n := min(len(list), connectionsAtOnce)
 		var addrs []netip.Addr
 		for _, c := range list[:n] {
 			addrs = append(addrs, c.Source, c.Destination)
@@ -29,9 +33,14 @@ func Cut(before, after *policy.World, of api.Connections) []api.Connection {
 				addrs = append(addrs, c.Dialled.Addr())
 			}
 		}
-		was, is := before.Narrow(of.Host, addrs), after.Narrow(of.Host, addrs)
+		was, is := before.World.Narrow(of.Host, addrs), after.World.Narrow(of.Host, addrs)
+		passed := func(f policy.Flow) bool { return was.Evaluate(f).Verdict.Passes() }
+		goesOn := func(f policy.Flow) bool {
+			d := is.Evaluate(f)
+			return d.Verdict.Passes() || then.keeps(of.Host, d)
+		}
 		for _, c := range list[:n] {
-			if lets(was, host, c) && !lets(is, host, c) {
+			if byAny(host, c, passed) && !byAny(host, c, goesOn) {
 				cut = append(cut, c)
 			}
 		}
@@ -40,46 +49,89 @@ func Cut(before, after *policy.World, of api.Connections) []api.Connection {
 	return cut
 }
 
-// lets reports whether a world lets a connection in, by any of its interfaces.
-func lets(w *policy.World, host policy.Host, c api.Connection) bool {
+// byAny reports whether something is so of a connection by any of the
+// interfaces that it may have; of one from the host to itself, both as it goes
+// out and as it comes in.
+func byAny(host policy.Host, c api.Connection, is func(policy.Flow) bool) bool {
 	f := policy.Flow{
 		Host: host, Source: c.Source, Destination: c.Destination, Protocol: c.Protocol,
 		SourcePort: c.SourcePort, DestinationPort: c.DestinationPort, ICMPType: c.ICMPType, ICMPCode: c.ICMPCode, Dialled: c.Dialled,
 	}
-	if c.Dialled.IsValid() && !hasPorts(c.Protocol) {
-		f.Dialled = netip.AddrPortFrom(c.Dialled.Addr(), 0)
-	}
-	passes := func(d policy.Direction, in, out string) bool {
-		g := f
-		g.Direction, g.InInterface, g.OutInterface = d, in, out
-		return w.Evaluate(g).Verdict.Passes()
-	}
+	unknown := []string{""} // and not asked
 	const loopback = "lo"
 	switch c.Way {
-	case "inbound":
-		for _, in := range c.In {
-			if passes(policy.Inbound, in, "") {
-				return true
-			}
-		}
-	case "outbound":
-		for _, out := range c.Out {
-			if passes(policy.Outbound, "", out) {
-				return true
-			}
-		}
-	case "forwarded":
-		for _, in := range c.In {
-			for _, out := range c.Out {
-				if passes(policy.Forwarded, in, out) {
-					return true
-				}
-			}
-		}
 	case "local":
-		return passes(policy.Outbound, "", loopback) && passes(policy.Inbound, loopback, "")
+		out, in := f, f
+		out.Direction, out.OutInterface = policy.Outbound, loopback
+		in.Direction, in.InInterface = policy.Inbound, loopback
+		return is(out) && is(in)
+	case "inbound":
+		f.Direction = policy.Inbound
+		return byEach(f, c.In, unknown, is)
+	case "outbound":
+		f.Direction = policy.Outbound
+		return byEach(f, unknown, c.Out, is)
+	case "forwarded":
+		f.Direction = policy.Forwarded
+		return byEach(f, c.In, c.Out, is)
 	}
 	return false
+}
+
+func byEach(f policy.Flow, ins, outs []string, is func(policy.Flow) bool) bool {
+	for _, f.InInterface = range ins {
+		for _, f.OutInterface = range outs {
+			if is(f) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// keeps reports whether a host keeps established flows that a decision denies:
+// all, by its settings; those that a rule of a policy denies which keeps them;
+// those that no rule of a tier allows, if all policies of the tier that were
+// asked keep them; and those that nothing allows, if all policies do.
+func (p *picture) keeps(host string, d policy.Decision) bool {
+	switch d.Reason {
+	case policy.ReasonRule, policy.ReasonProfile, policy.ReasonEndOfTier, policy.ReasonNothingAllows, policy.ReasonMissingProfile:
+	default:
+		return false // no policy denies it
+	}
+	switch {
+	case p.world.KeepsFlows(host):
+		return true
+	case d.Reason == policy.ReasonRule:
+		return p.keepsFlows(d.Policy)
+	case d.Reason == policy.ReasonProfile || d.Reason == policy.ReasonMissingProfile:
+		return false
+	}
+	asked := 0
+	for k, x := range p.policies {
+		if d.Tier != "" && x.tier != d.Tier || !x.judges(d.Direction, d.Phase) || !x.sel.Evaluate(p.members[d.Endpoint].Labels) {
+			continue
+		}
+		if asked++; !p.keepsFlows(k) {
+			return false
+		}
+	}
+	return asked > 0
+}
+
+// keepsFlows reports whether a policy keeps established flows that it denies.
+func (p *picture) keepsFlows(k api.Key) bool {
+	o := p.objects[k]
+	return o != nil && strings.EqualFold(o.Metadata().Annotations[api.AnnotationEstablishedFlows], api.FlowsKeep)
+}
+
+// judges reports whether the policy has a say in a direction and phase that
+// ends with the end of a tier.
+func (x *enforced) judges(d api.PolicyType, ph policy.Phase) bool {
+	if x.spec.DoNotTrack || x.spec.PreDNAT || len(x.spec.Types) > 0 && !slices.Contains(x.spec.Types, d) {
+		return false
+	}
+	return ph != policy.PhaseForward || x.spec.ApplyOnForward
 }
 
 // mostCut is how many connections a line names.

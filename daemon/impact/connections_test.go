@@ -4,6 +4,7 @@ package impact
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +47,11 @@ func TestCut_IsWhatPassedAndWouldNotAnyMore(t *testing.T) {
 		on("local", "10.0.0.5:51000", "10.0.0.5:5432", nil, nil),
 	}
 	o := policy.Options{}
-	before, after := policy.NewWorld(objs, o), policy.NewWorld(append(objs, deny), o)
+	with := func(more ...api.Object) Picture {
+		all := append(slices.Clone(objs), more...)
+		return Picture{all, policy.NewWorld(all, o)}
+	}
+	before, after := with(), with(deny)
 	cut := Cut(before, after, api.Connections{Host: "db1", Interfaces: map[string][]netip.Addr{"eth0": nil}, Connections: list})
 	want := "would cut: 5 connections of this host: tcp 192.0.2.7:51000 -> 10.0.0.5:5432, tcp 192.0.2.8:51000 -> 10.0.0.5:5432 (dialled as 10.0.0.1:80), " +
 		"tcp [fd00::9]:51000 -> [fd00::5]:5432, icmpv6 fd00::9 -> fd00::5, tcp 192.0.2.7:51001 -> 10.1.0.5:5432"
@@ -55,6 +60,36 @@ func TestCut_IsWhatPassedAndWouldNotAnyMore(t *testing.T) {
 	}
 	if got := Cut(before, before, api.Connections{Host: "db1", Connections: list}); len(got) > 0 {
 		t.Errorf("without a change %v would be cut", got)
+	}
+	// What keeps established flows cuts none.
+	keep := map[string]string{api.AnnotationEstablishedFlows: "keep"}
+	keeping := *deny
+	keeping.Annotations = keep
+	host := &api.FelixConfiguration{Meta: api.Meta{Name: "node.db1", Annotations: keep}}
+	everywhere := &api.FelixConfiguration{Meta: api.Meta{Name: "default", Annotations: keep}}
+	not := &api.FelixConfiguration{Meta: api.Meta{Name: "node.db1", Annotations: map[string]string{api.AnnotationEstablishedFlows: "Cut"}}}
+	elsewhere := &api.FelixConfiguration{Meta: api.Meta{Name: "node.db2", Annotations: keep}}
+	end := &api.GlobalNetworkPolicy{Meta: api.Meta{Name: "end", Annotations: keep}, Spec: api.PolicySpec{Tier: "first", Selector: "role == 'db'",
+		Types: []api.PolicyType{api.Ingress}, Ingress: []api.Rule{tcpPort(api.Allow, api.EntityRule{}, 22)}}}
+	also := *end
+	also.Name, also.Annotations = "also", nil
+	tier := &api.Tier{Meta: api.Meta{Name: "first"}, Spec: api.TierSpec{Order: &order}}
+	for _, c := range []struct {
+		name string
+		more []api.Object
+		want int
+	}{
+		{"the policy keeps them", []api.Object{&keeping}, 0},
+		{"the host does", []api.Object{deny, host}, 0},
+		{"all hosts do", []api.Object{deny, everywhere}, 0},
+		{"all hosts but this one do", []api.Object{deny, everywhere, not}, 5},
+		{"another host does", []api.Object{deny, elsewhere}, 5},
+		{"the end of a tier does", []api.Object{tier, end}, 0},
+		{"the end of a tier does not for all its policies", []api.Object{tier, end, &also}, 4},
+	} {
+		if got := Cut(before, with(c.more...), api.Connections{Host: "db1", Connections: list}); len(got) != c.want {
+			t.Errorf("%s: %d would be cut, want %d: %s", c.name, len(got), c.want, CutLine(got, 0))
+		}
 	}
 	var many []api.Connection
 	for range 3000 {
