@@ -34,10 +34,13 @@ func Cut(before, after Picture, of api.Connections) []api.Connection {
 			}
 		}
 		was, is := before.World.Narrow(of.Host, addrs), after.World.Narrow(of.Host, addrs)
-		passed := func(f policy.Flow) bool { return was.Evaluate(f).Verdict.Passes() }
-		goesOn := func(f policy.Flow) bool {
+		passed := func(f policy.Flow) (passes, goesOn bool) {
+			passes = was.Evaluate(f).Verdict.Passes()
+			return passes, passes
+		}
+		goesOn := func(f policy.Flow) (passes, goesOn bool) {
 			d := is.Evaluate(f)
-			return d.Verdict.Passes() || then.keeps(of.Host, d)
+			return d.Verdict.Passes(), d.Verdict.Passes() || then.keeps(of.Host, d)
 		}
 		for _, c := range list[:n] {
 			if byAny(host, c, passed) && !byAny(host, c, goesOn) {
@@ -49,10 +52,13 @@ func Cut(before, after Picture, of api.Connections) []api.Connection {
 	return cut
 }
 
-// byAny reports whether something is so of a connection by any of the
-// interfaces that it may have; of one from the host to itself, both as it goes
-// out and as it comes in.
-func byAny(host policy.Host, c api.Connection, is func(policy.Flow) bool) bool {
+// judge says whether a flow passes, and whether it goes on if it is established.
+type judge func(policy.Flow) (passes, goesOn bool)
+
+// byAny reports whether a connection goes on by any of the interfaces that it
+// may have. One from the host to itself is judged as it goes out, and if it
+// passes, as it comes in.
+func byAny(host policy.Host, c api.Connection, is judge) bool {
 	f := policy.Flow{
 		Host: host, Source: c.Source, Destination: c.Destination, Protocol: c.Protocol,
 		SourcePort: c.SourcePort, DestinationPort: c.DestinationPort, ICMPType: c.ICMPType, ICMPCode: c.ICMPCode, Dialled: c.Dialled,
@@ -64,7 +70,11 @@ func byAny(host policy.Host, c api.Connection, is func(policy.Flow) bool) bool {
 		out, in := f, f
 		out.Direction, out.OutInterface = policy.Outbound, loopback
 		in.Direction, in.InInterface = policy.Inbound, loopback
-		return is(out) && is(in)
+		passes, goesOn := is(out)
+		if passes {
+			_, goesOn = is(in)
+		}
+		return goesOn
 	case "inbound":
 		f.Direction = policy.Inbound
 		return byEach(f, c.In, unknown, is)
@@ -78,10 +88,10 @@ func byAny(host policy.Host, c api.Connection, is func(policy.Flow) bool) bool {
 	return false
 }
 
-func byEach(f policy.Flow, ins, outs []string, is func(policy.Flow) bool) bool {
+func byEach(f policy.Flow, ins, outs []string, is judge) bool {
 	for _, f.InInterface = range ins {
 		for _, f.OutInterface = range outs {
-			if is(f) {
+			if _, goesOn := is(f); goesOn {
 				return true
 			}
 		}
