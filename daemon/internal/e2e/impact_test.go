@@ -70,9 +70,9 @@ func (g generator) annotated(objs []api.Object) []api.Object {
 // cut.
 func TestImpact_CutIsWhatTheAgentCuts(t *testing.T) {
 	g := generator{Rand: newRand(t)}
-	rounds, each := 1500, 100
+	rounds, each := 500, 100
 	if testing.Short() {
-		rounds = 300
+		rounds = 150
 	}
 	cut, kept := 0, 0
 	for range rounds {
