@@ -51,8 +51,10 @@ of a set (--set NAME, which is kept in the label ripstop.io/set), or of all
 resources that a label selector finds (-l), in all namespaces unless -n names
 one. Nothing is deleted unless everything was written.
 
-With --dry-run=server, and without --prune, a warning says if the SSH session
-that you work in on this machine would be denied, and by which rule.
+With --dry-run=server it says who would gain and who would lose access, which
+connections of this machine the agent here would cut, and which of the policies
+select nothing; and it warns if the SSH session that you work in on this machine
+would be denied, and by which rule. See ripstop diff.
 
 With --confirm TIME all of it is one change, of which nothing is written with a
 fault in any, and everything goes back after that time unless ripstop confirm is
@@ -125,15 +127,17 @@ func (a *app) applyAll(cmd *cobra.Command, c *client.Client, docs []api.Document
 		}
 		return done, o.Key(), nil
 	})
-	// With --prune, policies that go may be what allows it: what stays of the
-	// set says nothing of that.
-	if err == nil && f.options().DryRun && !f.client() && !f.prune {
-		a.warnOfSession(cmd.Context(), c, changed)
-	}
-	if err != nil || !f.prune {
+	if err != nil {
 		return err
 	}
-	return a.prune(cmd, c, docs, f)
+	var gone []api.Key
+	if f.prune {
+		gone, err = a.prune(cmd, c, docs, f)
+	}
+	if err == nil && f.options().DryRun && !f.client() {
+		a.tellImpact(cmd.Context(), c, changed, gone)
+	}
+	return err
 }
 
 // tiersIn are the names of the tiers among documents.

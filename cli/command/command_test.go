@@ -83,8 +83,8 @@ func serveStore(t testing.TB, path string, st clienttest.Store) *server {
 //	putraw KIND NAME F   store the file F as it is
 //	alter F OLD NEW      replace a text in the file F
 //	agent F [HELD]       start an agent that answers /status with the file F,
-//	                     /doctor, /exposure and /counts with doctor.json,
-//	                     exposure.json and counts.json
+//	                     /doctor, /exposure, /counts and /connections with doctor.json,
+//	                     exposure.json, counts.json and connections.json
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -144,7 +144,7 @@ func startAgent(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, status) })
-	for _, name := range []string{"doctor", "exposure", "counts", "denials"} {
+	for _, name := range []string{"doctor", "exposure", "counts", "denials", "connections"} {
 		if data, err := os.ReadFile(ts.MkAbs(name + ".json")); err == nil {
 			mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(data) })
 		}

@@ -26,9 +26,13 @@ func (a *app) diffCommand() *cobra.Command {
 the files were applied. The server goes through everything but the write, so
 defaults are in it, and what it refuses is told.
 
-On a machine where you work over SSH, a warning on standard error says if your
-own session would be denied, and by which rule. Other hosts' connections are
-not looked at.
+Behind the differences it says in words what they mean: who gains and who loses
+access (as far as the policies of each single endpoint go: the other end's host
+may have a say of its own), which policies select nothing, and which of the
+connections of this machine the agent here would cut. Connections of other
+hosts are not looked at. A very large change is not looked at as a whole, and
+then it says what was left out. A warning on standard error says if the SSH
+session that you work in on this machine would be denied, and by which rule.
 
 With the number of a revision, as ripstop history shows it, it is shown how what
 is on the server would change if ripstop rollback REV went back to it.
@@ -113,7 +117,7 @@ func (a *app) diff(cmd *cobra.Command, in *input, f applyFlags) (differ bool, er
 	if err := errors.Join(errs...); err != nil {
 		return differ, fmt.Errorf("diff: not everything was compared:\n%w", err)
 	}
-	a.warnOfSession(cmd.Context(), c, changed)
+	a.tellImpact(cmd.Context(), c, changed, nil)
 	return differ, nil
 }
 

@@ -67,8 +67,8 @@ func pruned() []api.Descriptor {
 }
 
 // prune deletes what belongs to the set, or has the labels, and is not among
-// the documents.
-func (a *app) prune(cmd *cobra.Command, c *client.Client, docs []api.Document, f applyFlags) error {
+// the documents. It returns what is deleted, or would be.
+func (a *app) prune(cmd *cobra.Command, c *client.Client, docs []api.Document, f applyFlags) (deleted []api.Key, err error) {
 	m := client.Match{Labels: f.selector}
 	if f.set != "" {
 		m.Labels = labelSet + "=" + f.set
@@ -88,7 +88,7 @@ func (a *app) prune(cmd *cobra.Command, c *client.Client, docs []api.Document, f
 		}
 		objs, _, err := c.ListMatching(cmd.Context(), d.Kind, m)
 		if err != nil {
-			return fmt.Errorf("apply: everything was written, but not all was pruned: %s: %w", d.Plural, err)
+			return deleted, fmt.Errorf("apply: everything was written, but not all was pruned: %s: %w", d.Plural, err)
 		}
 		for _, o := range objs {
 			if keep[o.Key()] {
@@ -100,13 +100,14 @@ func (a *app) prune(cmd *cobra.Command, c *client.Client, docs []api.Document, f
 				continue
 			}
 			gone[o.Key().String()] = true
+			deleted = append(deleted, o.Key())
 			fmt.Fprintf(a.Out, "%s pruned%s\n", nameOf(o.Key()), f.suffix())
 		}
 	}
 	if len(errs) > 0 {
-		return fmt.Errorf("apply: everything was written, but not all was pruned:\n%w", errors.Join(errs...))
+		return deleted, fmt.Errorf("apply: everything was written, but not all was pruned:\n%w", errors.Join(errs...))
 	}
-	return nil
+	return deleted, nil
 }
 
 // emptied reports whether a tier was refused only for policies that would be

@@ -263,12 +263,23 @@ func (a *app) diffRevision(cmd *cobra.Command, number int64) (bool, error) {
 	}
 	differ := false
 	var errs []error
+	var wanted []api.Object
+	var gone []api.Key
 	for _, g := range todo {
+		if g.then != nil {
+			wanted = append(wanted, g.then)
+		} else if g.now != nil {
+			gone = append(gone, g.now.Key())
+		}
 		different, err := a.compare("live/", g.now, fmt.Sprintf("revision-%d/", number), g.then)
 		differ = differ || different
 		errs = append(errs, err)
 	}
-	return differ, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil || !differ {
+		return differ, err
+	}
+	a.tellImpact(cmd.Context(), c, wanted, gone)
+	return differ, nil
 }
 
 // completeRevisions completes the numbers of revisions, the newest first.

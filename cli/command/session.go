@@ -6,15 +6,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/ripstop/ripstop/daemon/api"
-	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/policy"
 )
 
@@ -80,15 +77,15 @@ func parseSession(text string) (s session, ok bool) {
 	return s, s.client.IsValid() && s.server.IsValid() && s.client.Addr().Is4() == s.server.Addr().Is4()
 }
 
-// warnOfSession says on standard error if objects, written as wanted, would
-// deny the user's own session. Nothing is said without a session. What keeps it
-// from being judged is a warning, not an error: what was asked for is done.
-func (a *app) warnOfSession(ctx context.Context, c *client.Client, wanted []api.Object) {
+// warnOfSession says on standard error if the user's own session passes now and
+// would be denied then. Nothing is said without a session. What keeps it from
+// being judged is a warning.
+func (a *app) warnOfSession(ctx context.Context, now, then *policy.World) {
 	s, ok := ownSession()
-	if !ok || !slices.ContainsFunc(wanted, func(o api.Object) bool { return slices.Contains(policy.Kinds(), o.Key().Kind) }) {
+	if !ok {
 		return
 	}
-	losses, err := a.sessionLosses(ctx, c, s, wanted)
+	losses, err := a.sessionLosses(ctx, s, now, then)
 	switch {
 	case err != nil:
 		fmt.Fprintf(a.Err, "warning: whether your own SSH session stays allowed is not known: %v\n", err)
@@ -99,9 +96,8 @@ func (a *app) warnOfSession(ctx context.Context, c *client.Client, wanted []api.
 	}
 }
 
-// sessionLosses judges the session by what is on the server, and by that with
-// the wanted objects in it.
-func (a *app) sessionLosses(ctx context.Context, c *client.Client, s session, wanted []api.Object) ([]policy.Loss, error) {
+// sessionLosses judges the session now and then.
+func (a *app) sessionLosses(ctx context.Context, s session, now, then *policy.World) ([]policy.Loss, error) {
 	known := a.known(ctx)
 	if known.ThisHost == "" {
 		return nil, fmt.Errorf("this machine has no name")
@@ -111,19 +107,9 @@ func (a *app) sessionLosses(ctx context.Context, c *client.Client, s session, wa
 			return nil, nil // from this machine to itself: it passes no endpoint's interface
 		}
 	}
-	live, err := a.listJudged(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	then := map[api.Key]api.Object{}
-	for _, o := range append(slices.Clone(live), wanted...) {
-		then[o.Key()] = o
-	}
-	after := slices.Collect(maps.Values(then))
-	before, later := policy.NewWorld(live, policy.OptionsOf(live)), policy.NewWorld(after, policy.OptionsOf(after))
 	// What is written may be the first to name this host: then it is what
 	// knows the ways in.
-	answer, err := later.Explain(policy.Query{
+	answer, err := then.Explain(policy.Query{
 		Protocol: 6, From: policy.Place{Addr: s.client.Addr()}, SourcePort: s.client.Port(),
 		To: policy.Place{Host: known.ThisHost, At: s.server.Addr(), Port: s.server.Port(), Via: s.iface},
 	}, known)
@@ -136,5 +122,5 @@ func (a *app) sessionLosses(ctx context.Context, c *client.Client, s session, wa
 			flows = append(flows, h.Flow)
 		}
 	}
-	return policy.Losses(before, later, flows), nil
+	return policy.Losses(now, then, flows), nil
 }

@@ -266,10 +266,19 @@ func TestNetnsDocs_HowTosAreTrue(t *testing.T) {
 		}
 		return err
 	})
-	for page, want := range map[string]string{"docs/how-to/doctor.md": "table: theirs", "docs/how-to/exposure.md": "No socket listens"} {
+	for page, want := range map[string]string{"docs/how-to/doctor.md": "table: theirs", "docs/how-to/exposure.md": "No socket listens",
+		"docs/how-to/before-you-apply.md": "would cut: no connection of this host"} {
 		d := readDocument(t, page)
 		if out := bash(t, ns, dir, script(d, d.blocksOf(t, "")), env...); !strings.Contains(out, want) {
 			t.Errorf("%s: what it says to do prints no %q:\n%s", page, want, out)
+		} else {
+			for _, b := range d.blocks { // what is shown is what is printed
+				for line := range strings.Lines(b.text) {
+					if b.language == "text" && !strings.Contains(out, line) {
+						t.Errorf("%s: what it says to do prints no %q:\n%s", page, line, out)
+					}
+				}
+			}
 		}
 	}
 }

@@ -55,7 +55,15 @@ type Actions struct {
 	// Counts reads the counters of rules; shown as JSON at /counts. nil: they
 	// are not.
 	Counts func(context.Context) (*api.RuleCounts, error)
+	// Connections shows what the kernel tracks, as JSON at /connections. nil:
+	// it is not.
+	Connections Connections
 }
+
+// Connections begins an answer with the host and its interfaces, and then hands
+// on so many connections at the most; more is how many there are beside them.
+// Both may fail, as visit may.
+type Connections func(ctx context.Context, most int, begin func(api.Connections) error, visit func(api.Connection) error) (more int, err error)
 
 // Accepted is the answer to POST /accept-held, as JSON.
 type Accepted struct {
@@ -76,9 +84,10 @@ type SteppedForward struct {
 }
 
 // Handler serves GET /status (api.HostStatus as JSON), /config, /doctor,
-// /exposure, /counts, /denials?since=15m, /livez, /readyz and /metrics, and POST /accept-held,
-// /resync, /pause?for=30m (the answer is an api.Pause as JSON), /resume
-// (Resumed), /stepback (api.SteppedBack) and /stepback/undo (SteppedForward). It does not ask who is there: see Listen.
+// /exposure, /counts, /connections, /denials?since=15m, /livez, /readyz and /metrics, and POST
+// /accept-held, /resync, /pause?for=30m (the answer is an api.Pause as JSON),
+// /resume (Resumed), /stepback (api.SteppedBack) and /stepback/undo
+// (SteppedForward). It does not ask who is there: see Listen.
 func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	mux := http.NewServeMux()
 	public(mux, b, g)
@@ -94,6 +103,9 @@ func Handler(b *Board, g prometheus.Gatherer, a Actions) http.Handler {
 	}
 	if a.Counts != nil {
 		mux.HandleFunc("GET /counts", report(a.Counts))
+	}
+	if a.Connections != nil {
+		mux.HandleFunc("GET /connections", connections(a.Connections))
 	}
 	if a.Denials != nil {
 		mux.HandleFunc("GET /denials", func(w http.ResponseWriter, r *http.Request) {

@@ -143,7 +143,8 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 			return denials.Since(ctx, cfg.Node, before)
 		},
 		Pause: pauses.Begin, Resume: pauses.End, StepBack: steps.Back, UndoStepBack: steps.Undo,
-		Counts: func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
+		Connections: tracked(cfg.Node),
+		Counts:      func(ctx context.Context) (*api.RuleCounts, error) { return l.filter.ruleCounts(ctx, cfg.Node) }}
 
 	found, err := look(cfg, endpoints)
 	if err != nil {
