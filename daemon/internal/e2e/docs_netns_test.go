@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,9 @@ func clone(t *testing.T) string {
 	return dir
 }
 
+// hereDocument is what a line ends with that one begins on.
+var hereDocument = regexp.MustCompile(`<<'?([A-Z]+)'?$`)
+
 // script makes one bash script of a document's sh blocks. Every line is a
 // command that must succeed, or fail if it begins with "!". Rules are in the
 // kernel a moment after they are written: a person is slower than that, a
@@ -43,9 +47,20 @@ func script(d document, blocks []block) string {
 	s.WriteString("try() { for _ in 1 2 3 4 5; do \"$@\" && return; sleep 0.2; done; return 1; }\n")
 	s.WriteString("not() { if \"$@\"; then return 1; fi; }\n")
 	for _, b := range blocks {
+		end := "" // of a here-document, which goes on until then
 		for i, line := range strings.Split(strings.TrimSuffix(b.text, "\n"), "\n") {
+			if end != "" {
+				s.WriteString(line + "\n")
+				if line == end {
+					end = ""
+				}
+				continue
+			}
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
+			}
+			if m := hereDocument.FindStringSubmatch(line); m != nil {
+				end = m[1]
 			}
 			command, denied := strings.CutPrefix(line, "! ")
 			if denied {
