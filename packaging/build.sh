@@ -45,6 +45,7 @@ for arch in $ARCHES; do
   for p in ripstopd ripstop-server; do
     "$work/host/$p" --help | "$work/man" "$p" "$PKGVERSION" | zip "$STAGE/$p.8.gz"
   done
+  "$work/man" ripstop-emergency "$PKGVERSION" <docs/how-to/emergency.md | zip "$STAGE/ripstop-emergency.7.gz"
   for page in docs/man/*.1; do zip "$STAGE/man1/$(basename "$page").gz" <"$page"; done
   zip "$STAGE/changelog.gz" <CHANGELOG.md
   { printf 'Ripstop\nCopyright 2026 the Ripstop authors\nLicense: Apache-2.0, see /usr/share/common-licenses/Apache-2.0\n'; } >"$STAGE/copyright"

@@ -96,12 +96,12 @@ func manPage(c *cobra.Command) string {
 	}
 	slices.Sort(see)
 	for i, s := range see {
-		comma := ","
-		if i == len(see)-1 {
-			comma = ""
-		}
-		fmt.Fprintf(&b, ".BR %s (1)%s\n", roff(s), comma)
+		see[i] = fmt.Sprintf(".BR %s (1)", roff(s))
 	}
+	if !c.HasParent() {
+		see = append(see, ".BR ripstop\\-emergency (7)", ".BR ripstopd (8)")
+	}
+	b.WriteString(strings.Join(see, ",\n") + "\n")
 	return b.String()
 }
 

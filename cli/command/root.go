@@ -141,7 +141,9 @@ and so on), then from the context (ripstop config). Where ETCD_ENDPOINTS is set
 and no server is named, the datastore is used directly, as calicoctl does, with
 DATASTORE_TYPE, ETCD_CA_CERT_FILE, ETCD_CERT_FILE, ETCD_KEY_FILE, ETCD_USERNAME
 and ETCD_PASSWORD, each also with CALICO_ in front. Colours are for terminals,
-unless NO_COLOR is set.`,
+unless NO_COLOR is set.
+
+What to do in an emergency: man 7 ripstop-emergency.`,
 		Example: `  ripstop apply -f policies/          write what the files say
   ripstop get hostendpoints -o wide   list resources
   ripstop status                      what is enforced on this machine

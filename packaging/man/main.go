@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command man prints the manual page of a daemon, in section 8, from what the
-// daemon's --help says, so that the two cannot differ.
+// Command man prints manual pages whose text is somewhere else, so that the two
+// cannot differ: of a daemon, in section 8, from what its --help says, and in
+// section 7 from a page of docs/.
 //
 //	man PROGRAM VERSION < WHAT-HELP-PRINTS
+//	man ripstop-emergency VERSION < docs/how-to/emergency.md
 package main
 
 import (
@@ -20,28 +22,38 @@ var about = map[string]struct{ summary, files, seeAlso string }{
 		"/etc/ripstop/ripstopd.yaml\tsettings, each with its default\n" +
 			"/var/lib/ripstop/agent/\tthe last state, enforced at boot and while the datastore is away\n" +
 			"/run/ripstop/agent.sock\twhere ripstop status asks",
-		"ripstop(1), ripstop-server(8), nft(8)",
+		"ripstop(1), ripstop-emergency(7), ripstop-server(8), nft(8)",
 	},
 	"ripstop-server": {
 		"API and datastore of host protection",
 		"/etc/ripstop/ripstop-server.yaml\tsettings, each with its default\n" +
 			"/var/lib/ripstop/etcd/\tthe built-in datastore\n" +
 			"/run/ripstop/api.sock\twhere ripstop and kubectl ask",
-		"ripstop(1), ripstopd(8)",
+		"ripstop(1), ripstop-emergency(7), ripstopd(8)",
 	},
 }
 
 func main() {
-	if len(os.Args) != 3 || about[os.Args[1]].summary == "" {
-		fmt.Fprintln(os.Stderr, "usage: man ripstopd|ripstop-server VERSION < WHAT-HELP-PRINTS")
+	if len(os.Args) != 3 || about[os.Args[1]].summary == "" && seeAlso[os.Args[1]] == "" {
+		fmt.Fprintln(os.Stderr, "usage: man ripstopd|ripstop-server VERSION < WHAT-HELP-PRINTS\n       man ripstop-emergency VERSION < docs/how-to/emergency.md")
 		os.Exit(2)
 	}
-	help, err := io.ReadAll(os.Stdin)
+	name, version := os.Args[1], os.Args[2]
+	text, err := io.ReadAll(os.Stdin)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "man: %v\n", err)
 		os.Exit(1)
 	}
-	fmt.Print(page(os.Args[1], os.Args[2], string(help)))
+	if seeAlso[name] == "" {
+		fmt.Print(page(name, version, string(text)))
+		return
+	}
+	out, err := howTo(name, version, string(text))
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "man: %s: %v\n", name, err)
+		os.Exit(1)
+	}
+	fmt.Print(out)
 }
 
 // page writes troff with the man macros, see man(7). What --help prints is
@@ -74,15 +86,23 @@ func page(program, version, help string) string {
 	return b.String()
 }
 
-// escape keeps troff from reading what is text: the backslash, the dash of a
-// flag, and a point or an apostrophe at the beginning of a line.
+// escape keeps troff from reading what is text.
 func escape(s string) string {
-	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
-	lines := strings.Split(s, "\n")
+	lines := strings.Split(raw(s), "\n")
 	for i, l := range lines {
-		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {
-			lines[i] = `\&` + l
-		}
+		lines[i] = lead(l)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// raw writes the backslash, and the dash of a flag, as troff prints them.
+func raw(s string) string { return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s) }
+
+// lead keeps a line from being a request, which begins with a point or an
+// apostrophe.
+func lead(line string) string {
+	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+		return `\&` + line
+	}
+	return line
 }

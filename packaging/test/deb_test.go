@@ -31,15 +31,15 @@ spec:
   egress: [{action: Allow}]
 `
 
-// install installs both debs of a folder with dpkg, as apt does.
+// install installs both debs of a folder, as the laboratory does.
 func (m *machine) install(dir string) string {
 	m.t.Helper()
-	args := []string{"env", "DEBIAN_FRONTEND=noninteractive", "dpkg", "--force-confold", "-i"}
+	var debs []string
 	for _, f := range files(m.t, dir, "*.deb") {
 		m.push(f, "/var/tmp/"+filepath.Base(f))
-		args = append(args, "/var/tmp/"+filepath.Base(f))
+		debs = append(debs, "/var/tmp/"+filepath.Base(f))
 	}
-	return m.run(args...)
+	return m.provisioned("install.sh", debs...)
 }
 
 // kernel is what the machine's kernel has been told of the network, as text.

@@ -31,9 +31,12 @@ type machine struct {
 	lab string
 }
 
+// booted counts the machines, which may be there at the same time.
+var booted atomic.Int32
+
 func boot(t testing.TB) *machine {
 	t.Helper()
-	m := &machine{t: t, lab: fmt.Sprintf("rspk%d", os.Getpid())}
+	m := &machine{t: t, lab: fmt.Sprintf("rspk%d-%d", os.Getpid(), booted.Add(1))}
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := m.try("exec", "journalctl", "--no-pager", "-b", "-n", "80", "-o", "short-monotonic")

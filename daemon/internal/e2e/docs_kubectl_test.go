@@ -60,7 +60,10 @@ func TestDocs_HowToConfirmIsTrue(t *testing.T) {
 	d := readDocument(t, "docs/how-to/confirm.md")
 	srv := startServer(t)
 	dir := clone(t)
-	bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+	out := bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+	if !strings.Contains(out, "rolled back: by user root") {
+		t.Errorf("the history does not say that the change was rolled back:\n%s", out)
+	}
 }
 
 // TestDocs_HowToRolesIsTrue types the page on roles.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,9 @@ func clone(t *testing.T) string {
 	return dir
 }
 
+// hereDocument is what a line ends with that one begins on.
+var hereDocument = regexp.MustCompile(`<<'?([A-Z]+)'?$`)
+
 // script makes one bash script of a document's sh blocks. Every line is a
 // command that must succeed, or fail if it begins with "!". Rules are in the
 // kernel a moment after they are written: a person is slower than that, a
@@ -43,9 +47,20 @@ func script(d document, blocks []block) string {
 	s.WriteString("try() { for _ in 1 2 3 4 5; do \"$@\" && return; sleep 0.2; done; return 1; }\n")
 	s.WriteString("not() { if \"$@\"; then return 1; fi; }\n")
 	for _, b := range blocks {
+		end := "" // of a here-document, which goes on until then
 		for i, line := range strings.Split(strings.TrimSuffix(b.text, "\n"), "\n") {
+			if end != "" {
+				s.WriteString(line + "\n")
+				if line == end {
+					end = ""
+				}
+				continue
+			}
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
+			}
+			if m := hereDocument.FindStringSubmatch(line); m != nil {
+				end = m[1]
 			}
 			command, denied := strings.CutPrefix(line, "! ")
 			if denied {
@@ -197,13 +212,6 @@ func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 		t.Fatalf("README.md begins with %q, want make run", begin[0].text)
 	}
 	dir := clone(t)
-	for _, b := range d.blocks {
-		if b.heading == "A first policy" && b.language == "yaml" {
-			if err := os.WriteFile(filepath.Join(dir, "first.yaml"), []byte(b.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	ns, peer := netnstest.New(t), netnstest.New(t)
 	netnstest.Veth(ns, peer, "eth0", "eth0", []string{"192.0.2.1/24", "2001:db8::1/64"}, []string{"192.0.2.7/24", "2001:db8::7/64"})
 	args := []string{"--node", here, "--run-dir", dir + "/run", "--state-dir", dir + "/state", "--metrics-address", ""}
@@ -218,12 +226,17 @@ func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 		}
 		return err
 	})
-	first := d.blocksOf(t, "A first policy")
+	first := d.blocksOf(t, "The first 15 minutes")
 	last := len(first) - 1 // takes the policy away again
 	beside := begin[1:2]   // what is after it is make test
-	out := bash(t, ns, dir, script(d, slices.Concat(beside, first[:last])), env...)
-	if !strings.Contains(out, "answer: denied") {
-		t.Errorf("explain prints no verdict:\n%s", out)
+	type15 := func(blocks []block) string {
+		return bash(t, ns, dir, strings.ReplaceAll(script(d, append(slices.Clone(beside), blocks...)), "$(hostname)", here), env...)
+	}
+	out := type15(first[:last])
+	for _, want := range []string{"answer: denied", "confirmed", "globalnetworkpolicy/web deleted", "Policy is in force again"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("what the README says to type prints no %q:\n%s", want, out)
+		}
 	}
 	eventually(t, "the first policy is in the kernel", func() error {
 		if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); !strings.Contains(rules, "443") {
@@ -231,7 +244,7 @@ func TestNetnsDocs_READMEIsTrue(t *testing.T) {
 		}
 		return nil
 	})
-	bash(t, ns, dir, script(d, append(slices.Clone(beside), first[last])), env...)
+	type15(first[last:])
 	eventually(t, "the first policy is gone from the kernel", func() error {
 		if rules := ns.Run("nft", "list", "table", "inet", "ripstop"); strings.Contains(rules, "443") {
 			return fmt.Errorf("%s", rules)

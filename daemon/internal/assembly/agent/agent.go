@@ -151,6 +151,7 @@ func run(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Wri
 		return err
 	}
 	found.print(stdout)
+	found.advise(stdout)
 
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.Role == config.Standalone {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -74,7 +75,7 @@ func look(cfg config.Config, endpoints []string) (*findings, error) {
 	return f, nil
 }
 
-// print tells the person at the terminal what was found and what to do next.
+// print tells what was found.
 func (f *findings) print(w io.Writer) {
 	fmt.Fprintf(w, "ripstopd %s protects host %q (role %s)\n\n", api.Version, f.cfg.Node, f.cfg.Role)
 	fmt.Fprintf(w, "Datastore   %s\n", strings.Join(f.endpoints, ", "))
@@ -90,8 +91,16 @@ func (f *findings) print(w io.Writer) {
 	} else {
 		fmt.Fprintf(w, "Rules       none: nothing is filtered until a HostEndpoint names an interface\n")
 	}
-	fmt.Fprintf(w, `
-Type next, in another shell (the programs are in %s):
+	fmt.Fprintln(w)
+}
+
+// advise tells the person at the terminal what to do next. systemd, which
+// gives a place to be told of things (sd_notify(3)), is none.
+func (f *findings) advise(w io.Writer) {
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		return
+	}
+	fmt.Fprintf(w, `Type next, in another shell (the programs are in %s):
 
 %s  ripstop status                   what is enforced here
   ripstop get tiers                what is in the datastore

@@ -120,6 +120,16 @@ func TestListenMetrics_OnAnAddressInUseIsAFaultOnly(t *testing.T) {
 	}
 }
 
+// TestFindings_TellSystemdNothingToType: there is nobody at its terminal.
+func TestFindings_TellSystemdNothingToType(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+	var out bytes.Buffer
+	f := findings{cfg: config.Config{Role: config.Agent, RunDir: "/run/ripstop"}}
+	if f.advise(&out); out.Len() > 0 {
+		t.Errorf("under systemd the agent says what to type:\n%s", out.String())
+	}
+}
+
 func TestFindings_TellWhatToTypeNext(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -136,6 +146,7 @@ func TestFindings_TellWhatToTypeNext(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		c.f.print(&out)
+		c.f.advise(&out)
 		for _, w := range c.want {
 			if !strings.Contains(out.String(), w) {
 				t.Errorf("%s: no %q in:\n%s", c.name, w, out.String())
