@@ -17,19 +17,26 @@ import (
 // and its exit status.
 func (g *guarded) boot(t testing.TB) (string, int) {
 	t.Helper()
+	out, code, took := g.agent.boot(t)
+	t.Logf("ripstopd --boot: exit status %d after %v: %s", code, took.Round(time.Millisecond), strings.TrimSpace(out))
+	return out, code
+}
+
+// boot is ripstopd --boot with the agent's directories, and how long it took.
+func (a *agent) boot(t testing.TB) (printed string, code int, took time.Duration) {
+	t.Helper()
 	cmd := exec.Command(binary(t, "ripstopd"), append([]string{"--boot", "--node", here, "--role", "agent",
-		"--run-dir", g.agent.dir + "/run", "--state-dir", g.agent.dir + "/state"}, g.agent.args...)...)
+		"--run-dir", a.dir + "/run", "--state-dir", a.dir + "/state"}, a.args...)...)
 	var out []byte
 	began := time.Now()
-	g.inj.NS.MustDo(func() (err error) {
+	a.ns.MustDo(func() (err error) {
 		out, err = cmd.CombinedOutput()
 		if _, ended := err.(*exec.ExitError); ended {
 			err = nil
 		}
 		return err
 	})
-	t.Logf("ripstopd --boot: exit status %d after %v: %s", cmd.ProcessState.ExitCode(), time.Since(began).Round(time.Millisecond), strings.TrimSpace(string(out)))
-	return string(out), cmd.ProcessState.ExitCode()
+	return string(out), cmd.ProcessState.ExitCode(), time.Since(began)
 }
 
 // fresh gives the host a kernel without rules, as a start of the machine does,
@@ -145,6 +152,7 @@ func TestNetnsBoot_TheLastStateIsInForceBeforeTheAgentRuns(t *testing.T) {
 func TestNetnsBoot_OfAHostWithoutPolicyFiltersNothing(t *testing.T) {
 	g := &guarded{agent: &agent{dir: shortDir(t)}}
 	g.inj = netnstest.NewInjector(t, netnstest.InjectorConfig{})
+	g.agent.ns = g.inj.NS
 	if out, code := g.boot(t); code != 0 || !strings.Contains(out, "Nothing has been enforced") {
 		t.Errorf("exit status %d, printed %q, want 0 and that there is nothing", code, out)
 	}
