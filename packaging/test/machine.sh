@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # One Debian machine with systemd as PID 1, in namespaces of this one, for the
 # tests of the packages. Its only network is a veth to the namespace $LAB-br,
-# which has the address 10.213.0.254; the machine has 10.213.0.11.
+# which has the addresses 10.213.0.254 and fd13::254; the machine has
+# 10.213.0.11. Where it has a unit lab-network.service, it is given its cable
+# without an address and down, as from a shop.
 #
 #   machine.sh template          build the read-only file system, once
 #   machine.sh up                boot, wait until systemd says "running"
@@ -50,7 +52,9 @@ network() {
   ip -n "$LAB-m" link set lo up
   ip -n "$LAB-br" link add to-m type veth peer name host0 address 02:00:00:00:00:11 netns "$LAB-m"
   ip -n "$LAB-br" addr add 10.213.0.254/24 dev to-m
+  ip -n "$LAB-br" addr add fd13::254/64 dev to-m nodad
   ip -n "$LAB-br" link set to-m up
+  [ ! -e "$WORK/root/etc/systemd/system/lab-network.service" ] || return 0
   ip -n "$LAB-m" addr add 10.213.0.11/24 dev host0
   ip -n "$LAB-m" link set host0 up
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/internal/netnstest"
 )
 
@@ -17,19 +18,26 @@ import (
 // and its exit status.
 func (g *guarded) boot(t testing.TB) (string, int) {
 	t.Helper()
+	out, code, took := g.agent.boot(t)
+	t.Logf("ripstopd --boot: exit status %d after %v: %s", code, took.Round(time.Millisecond), strings.TrimSpace(out))
+	return out, code
+}
+
+// boot is ripstopd --boot with the agent's directories, and how long it took.
+func (a *agent) boot(t testing.TB) (printed string, code int, took time.Duration) {
+	t.Helper()
 	cmd := exec.Command(binary(t, "ripstopd"), append([]string{"--boot", "--node", here, "--role", "agent",
-		"--run-dir", g.agent.dir + "/run", "--state-dir", g.agent.dir + "/state"}, g.agent.args...)...)
+		"--run-dir", a.dir + "/run", "--state-dir", a.dir + "/state"}, a.args...)...)
 	var out []byte
 	began := time.Now()
-	g.inj.NS.MustDo(func() (err error) {
+	a.ns.MustDo(func() (err error) {
 		out, err = cmd.CombinedOutput()
 		if _, ended := err.(*exec.ExitError); ended {
 			err = nil
 		}
 		return err
 	})
-	t.Logf("ripstopd --boot: exit status %d after %v: %s", cmd.ProcessState.ExitCode(), time.Since(began).Round(time.Millisecond), strings.TrimSpace(string(out)))
-	return string(out), cmd.ProcessState.ExitCode()
+	return string(out), cmd.ProcessState.ExitCode(), time.Since(began)
 }
 
 // fresh gives the host a kernel without rules, as a start of the machine does,
@@ -145,10 +153,37 @@ func TestNetnsBoot_TheLastStateIsInForceBeforeTheAgentRuns(t *testing.T) {
 func TestNetnsBoot_OfAHostWithoutPolicyFiltersNothing(t *testing.T) {
 	g := &guarded{agent: &agent{dir: shortDir(t)}}
 	g.inj = netnstest.NewInjector(t, netnstest.InjectorConfig{})
+	g.agent.ns = g.inj.NS
 	if out, code := g.boot(t); code != 0 || !strings.Contains(out, "Nothing has been enforced") {
 		t.Errorf("exit status %d, printed %q, want 0 and that there is nothing", code, out)
 	}
 	if rules := g.inj.NS.Run("nft", "list", "ruleset"); rules != "" {
 		t.Errorf("rules after boot of a host without policy:\n%s", rules)
 	}
+}
+
+// TestNetnsBoot_WhatANewerVersionWroteIsNotOpened: after a downgrade the
+// datastore, and the state on disk, have a policy with a field that this
+// version does not know. It is enforced by the side that lets less through, by
+// the agent and at the next start without a datastore.
+func TestNetnsBoot_WhatANewerVersionWroteIsNotOpened(t *testing.T) {
+	g := newGuarded(t, false, allowTCP("early", 7000))
+	corrupt(t, g, gnpKey("newer"), storedPolicy("newer", `{"order":1,"selector":"role == 'victim'","types":["Ingress"],"ingress":[{"action":"Allow","onlyAtNight":true,"protocol":"TCP"}]}`))
+	hs := g.agent.until(t, "the unknown field is a fault", func(hs *api.HostStatus) bool {
+		return len(hs.Status.Faults) == 1 && strings.Contains(hs.Status.Faults[0].Message, "onlyAtNight")
+	})
+	g.agent.applied(t, hs.Status.Datastore.SeenRevision)
+	closed := map[uint16]bool{22: true, 7000: false, 7001: false, 8000: false}
+	wantPass(t, g.inj, "the agent of a downgraded host", closed)
+	g.agent.stop()
+	g.srv.kill()
+
+	g.fresh(t)
+	if out, code := g.boot(t); code != 0 || !strings.Contains(out, "In force: the state of revision") {
+		t.Errorf("exit status %d, printed %q, want 0 and the revision", code, out)
+	}
+	wantPass(t, g.inj, "start of a downgraded host", closed)
+	g.agent.run(t)
+	g.agent.until(t, "the agent enforces the snapshot", fromSnapshot)
+	wantPass(t, g.inj, "downgraded host without a datastore", closed)
 }
