@@ -30,6 +30,7 @@ var floors = map[string]int{
 	"daemon/internal/dataplane/kernel":  0,
 
 	"daemon/policy":                      1,
+	"daemon/policytest":                  1,
 	"daemon/audit":                       1,
 	"daemon/internal/doctor":             1,
 	"cli/jsonpath":                       1,
@@ -88,6 +89,7 @@ var neighbours = map[string][]string{
 	"daemon/api":                          {"daemon/selector"},
 	"daemon/internal/calc":                {"daemon/internal/calc/index"},
 	"daemon/internal/doctor":              {"daemon/policy"},
+	"daemon/policytest":                   {"daemon/policy"},
 	"daemon/internal/dataplane":           {"daemon/internal/dataplane/classify"},
 	"daemon/internal/assembly":            {"daemon/internal/assembly/agent", "daemon/internal/assembly/server"},
 	"web/apiserver/authn":                 {"web/apiserver/follow"},
