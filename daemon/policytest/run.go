@@ -91,46 +91,32 @@ type judge struct {
 
 // run judges the case.
 func (j *judge) run() {
-	from, err := ends(j.w, "from", j.c.From)
+	questions, err := Questions(j.c, j.w)
 	if err != nil {
 		j.r.Fault = err.Error()
 		return
 	}
-	to, err := ends(j.w, "to", j.c.To)
-	if err == nil {
-		to, err = withPorts(to, j.c)
-	}
-	if err != nil {
-		j.r.Fault = err.Error()
-		return
-	}
-	pairs := 0
-	for a, b := range spread(from, to) {
-		if !possible(a, b, j.c.Protocol.Number()) {
-			continue
-		}
-		pairs++
+	none := true
+	for q := range questions {
+		none = false
 		if j.asked == j.most {
 			j.r.Unjudged++
 			continue
 		}
-		if !j.ask(a, b) {
+		if !j.ask(q) {
 			return
 		}
 	}
-	switch {
-	case pairs == 0:
+	if none {
 		j.r.Fault = "no two ends of it can send each other anything over a network: they are one and the same, or of different IP versions"
-	default:
-		j.r.Passed = true
+		return
 	}
+	j.r.Passed = true
 }
 
 // ask judges one pair of ends, and reports whether all flows between them are
 // as expected.
-func (j *judge) ask(from, to end) bool {
-	q := policy.Query{Protocol: j.c.Protocol.Number(), From: from.place, To: to.place}
-	q.ICMPType, q.ICMPCode = octet(j.c.ICMPType), octet(j.c.ICMPCode)
+func (j *judge) ask(q policy.Query) bool {
 	j.asked++
 	answer, err := j.w.Explain(q, policy.Known{})
 	if err != nil {
@@ -173,13 +159,4 @@ func decided(c policy.Case) []string {
 		list = append(list, text)
 	}
 	return list
-}
-
-// octet is a number of a valid case as questions have it.
-func octet(n *int) *uint8 {
-	if n == nil {
-		return nil
-	}
-	o := uint8(*n)
-	return &o
 }
