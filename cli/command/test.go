@@ -105,7 +105,7 @@ func (a *app) test(cmd *cobra.Command, f testFlags) error {
 	if len(tests) == 0 {
 		return errors.New("test: there is nothing to judge: no resource is of kind PolicyTest")
 	}
-	report := newTestReport(policytest.Run(tests, policy.NewWorld(objs, options(objs)), maxTestQuestions), docs)
+	report := newTestReport(policytest.Run(tests, policy.NewWorld(objs, policy.OptionsOf(objs)), maxTestQuestions), docs)
 	if err := report.write(a.Out, f.output); err != nil {
 		return err
 	}

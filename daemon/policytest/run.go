@@ -60,20 +60,24 @@ func (r Result) String() string {
 // Run judges all cases of the tests, in the order of the tests and of their
 // cases. All together they ask the World no more than most questions, each of
 // which takes a time that grows with the number of policies: about 2 ms where
-// 1,000 of them look at the packet (2026-11, one core). Cases beyond that fail.
+// 1,000 of them look at the packet (2026-11, one core). Each case has its share
+// of those that are left. Cases without one fail.
 // A test whose spec is not valid may have any result.
 func Run(tests []*api.PolicyTest, w *policy.World, most int) []Result {
 	var results []Result
-	left := most
+	left, cases := most, 0
+	for _, t := range tests {
+		cases += len(t.Spec.Cases)
+	}
 	for _, t := range tests {
 		for i := range t.Spec.Cases {
 			c := &t.Spec.Cases[i]
-			j := judge{w: w, c: c, r: Result{Test: t.Name, Case: c.Name, Index: i, Expect: c.Expect, Why: c.Why}, most: min(MaxOfCase, left)}
+			j := judge{w: w, c: c, r: Result{Test: t.Name, Case: c.Name, Index: i, Expect: c.Expect, Why: c.Why}, most: min(MaxOfCase, (left+cases-1)/cases)}
 			j.run()
 			if j.most == 0 && j.r.Unjudged > 0 {
-				j.r.Passed, j.r.Fault = false, fmt.Sprintf("not judged: the cases before it have used up all %d questions", most)
+				j.r.Passed, j.r.Fault = false, fmt.Sprintf("not judged: the cases before it have used up all of %d questions", most)
 			}
-			left -= j.asked
+			left, cases = left-j.asked, cases-1
 			results = append(results, j.r)
 		}
 	}

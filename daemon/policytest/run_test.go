@@ -175,14 +175,20 @@ func TestRun_IsBoundedAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestRun_CasesBeyondAllQuestionsFail(t *testing.T) {
+func TestRun_CasesShareTheQuestionsAndFailWithoutOne(t *testing.T) {
 	c := "from: {selector: side == '0'}, to: {selector: side == '1'}, protocol: TCP, port: 80, expect: Allow}"
 	objs := objects(t, "{apiVersion: ripstop.io/v1, kind: PolicyTest, metadata: {name: t}, spec: {cases: [{name: a, "+c+", {name: b, "+c+"]}}")
-	got := Run([]*api.PolicyTest{objs[0].(*api.PolicyTest)}, many(t, 4, 0), 2)
-	if len(got) != 2 || !got[0].Passed || got[0].Flows != 2 || got[0].Unjudged != 2 {
-		t.Errorf("the first: %+v", got)
+	got := Run([]*api.PolicyTest{objs[0].(*api.PolicyTest)}, many(t, 4, 0), 5)
+	for i, want := range []int{3, 2} { // each has its share
+		if r := got[i]; !r.Passed || r.Flows != want || r.Unjudged != 4-want {
+			t.Errorf("case %d: %+v", i, r)
+		}
 	}
-	if want := "not judged: the cases before it have used up all 2 questions"; got[1].Passed || got[1].Fault != want {
+	got = Run([]*api.PolicyTest{objs[0].(*api.PolicyTest)}, many(t, 4, 0), 1)
+	if !got[0].Passed || got[0].Flows != 1 {
+		t.Errorf("the first: %+v", got[0])
+	}
+	if want := "not judged: the cases before it have used up all of 1 questions"; got[1].Passed || got[1].Fault != want {
 		t.Errorf("the second: got %+v, want %s", got[1], want)
 	}
 }
