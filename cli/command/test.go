@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/client"
 	"github.com/ripstop/ripstop/daemon/policy"
 	"github.com/ripstop/ripstop/daemon/policytest"
 	"github.com/ripstop/ripstop/daemon/store"
@@ -152,4 +153,33 @@ func overlaid(under, over []api.Object) []api.Object {
 		written[o.Key()] = true
 	}
 	return append(slices.DeleteFunc(under, func(o api.Object) bool { return written[o.Key()] }), over...)
+}
+
+// judgeFirst has the server judge all policy tests as everything would be after
+// the writes of a command. Kinds of which no test can tell are left out.
+func (a *app) judgeFirst(cmd *cobra.Command, c *client.Client, do func(c *client.Client) error) error {
+	writes, err := a.wouldWrite(c, do)
+	if err != nil {
+		return err
+	}
+	writes = slices.DeleteFunc(writes, func(w api.ChangeWrite) bool { return !api.Testable(w.Kind) })
+	if len(writes) == 0 {
+		fmt.Fprintln(a.Err, "no policy test was judged: nothing is written that one could tell of")
+		return nil
+	}
+	done, err := c.RequestChange(cmd.Context(), api.ChangeRequestSpec{DryRun: true, Test: true, Writes: writes})
+	if err != nil {
+		return fmt.Errorf("%s: nothing was written: %w", cmd.Name(), err)
+	}
+	a.sayTested(done)
+	return nil
+}
+
+// sayTested says how many cases of policy tests have passed.
+func (a *app) sayTested(done *api.ChangeRequestStatus) {
+	if done.Tested == 0 {
+		fmt.Fprintln(a.Err, "warning: no policy test was judged: there is none")
+		return
+	}
+	fmt.Fprintf(a.Err, "%d cases of policy tests pass\n", done.Tested)
 }
