@@ -65,11 +65,17 @@ refused unless --confirm or --yes is given: SSH to any host that has an
 endpoint, and the TCP ports that its failsafes hold open, from this machine and
 from where the user's SSH session comes; and the session itself.
 
+With --test the server first judges all policy tests, those on it and those in
+the files, as everything would be afterwards; if a case fails, nothing is
+written. With --confirm that and the writes are one step. Without it what others
+write in between is not judged.
+
 A line for each resource says what was done: created, configured (changed),
 unchanged, applied (--server-side) or pruned.`,
 		Example: `  ripstop apply -f allow-ssh.yaml
   ripstop apply -R -f policies/
   generate-policy | ripstop apply -f -
+  ripstop apply -R -f policies/ --test --confirm 2m
   ripstop apply --server-side --field-manager=ci -f policies/
   ripstop apply -R -f policies/ --prune --set=office --dry-run=server`,
 		Args: noArgs,
@@ -83,6 +89,9 @@ unchanged, applied (--server-side) or pruned.`,
 			if f.force && !f.serverSide {
 				return usage(cmd, "apply: --force-conflicts goes with --server-side; without it there are no conflicts of fields")
 			}
+			if f.test && f.client() {
+				return usage(cmd, "apply: --dry-run=client asks no server to judge policy tests; use --dry-run=server, or ripstop test")
+			}
 			if f.serverSide && f.client() {
 				return usage(cmd, "apply: --dry-run=client cannot tell what --server-side would do; use --dry-run=server")
 			}
@@ -92,6 +101,7 @@ unchanged, applied (--server-side) or pruned.`,
 	addInput(cmd, &in)
 	addWrite(cmd, &f.writeFlags)
 	addConfirm(cmd, &f.confirmFlags)
+	cmd.Flags().BoolVar(&f.test, "test", false, "write nothing if a case of a policy test would fail")
 	cmd.Flags().BoolVar(&f.serverSide, "server-side", false, "set only the fields that the files name, and keep those of other managers")
 	cmd.Flags().BoolVar(&f.force, "force-conflicts", false, "with --server-side: take over fields that other managers hold")
 	f.add(cmd)

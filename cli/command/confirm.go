@@ -45,9 +45,15 @@ func (f confirmFlags) checkConfirm(cmd *cobra.Command) error {
 // --confirm, all of them as one change. What would shut a way into a host is
 // asked about first.
 func (a *app) write(cmd *cobra.Command, c *client.Client, w writeFlags, do func(c *client.Client) error) error {
+	if w.confirm != 0 {
+		return a.tryOut(cmd, c, w, do)
+	}
+	if w.test {
+		if err := a.judgeFirst(cmd, c, do); err != nil {
+			return err
+		}
+	}
 	switch {
-	case w.confirm != 0:
-		return a.tryOut(cmd, c, w.confirmFlags, do)
 	case !w.yes && (w.dryRun == "" || w.dryRun == "none"):
 		if err := a.askFirst(cmd, c, do); err != nil {
 			return err
@@ -57,17 +63,20 @@ func (a *app) write(cmd *cobra.Command, c *client.Client, w writeFlags, do func(
 }
 
 // tryOut has do write into a change, which goes back unless it is confirmed.
-func (a *app) tryOut(cmd *cobra.Command, c *client.Client, f confirmFlags, do func(c *client.Client) error) error {
+func (a *app) tryOut(cmd *cobra.Command, c *client.Client, f writeFlags, do func(c *client.Client) error) error {
 	writes, err := a.wouldWrite(c, do) // what is done is told when it is done
 	if err != nil || len(writes) == 0 {
 		return err
 	}
 	_, operator := a.manager(cmd.Context())
 	done, err := c.RequestChange(cmd.Context(), api.ChangeRequestSpec{
-		Timeout: api.Duration{Duration: f.confirm}, MustReach: f.mustReach, Operator: operator, How: "ripstop " + cmd.Name() + " --confirm", Writes: writes,
+		Timeout: api.Duration{Duration: f.confirm}, MustReach: f.mustReach, Operator: operator, Test: f.test, How: "ripstop " + cmd.Name() + " --confirm", Writes: writes,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: nothing was written: %w", cmd.Name(), err)
+	}
+	if f.test {
+		a.sayTested(done)
 	}
 	for _, w := range done.Writes {
 		fmt.Fprintf(a.Out, "%s %s\n", nameOf(w.Key()), w.Done)

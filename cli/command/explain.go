@@ -118,12 +118,7 @@ func (a *app) world(cmd *cobra.Command, in *input) ([]api.Object, error) {
 		if err != nil {
 			return nil, fmt.Errorf("explain: nothing was judged:\n%w", err)
 		}
-		var objs []api.Object
-		for _, d := range docs {
-			o := api.Clone(d.Object)
-			o.Default()
-			objs = append(objs, o)
-		}
+		objs := defaulted(docs)
 		return append(objs, missingTiers(objs)...), nil
 	}
 	c, err := a.connect(cmd, false)

@@ -18,6 +18,8 @@ import (
 type writeFlags struct {
 	dryRun  string
 	manager string
+	// test has policy tests judged before anything is written; of apply alone.
+	test bool
 	confirmFlags
 }
 

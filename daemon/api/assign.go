@@ -74,7 +74,7 @@ var fields = tableOfFields(
 	reflect.TypeFor[Node](), reflect.TypeFor[FelixConfiguration](), reflect.TypeFor[ClusterInformation](),
 	reflect.TypeFor[IPPool](), reflect.TypeFor[HostStatus](), reflect.TypeFor[Namespace](),
 	reflect.TypeFor[Role](), reflect.TypeFor[RoleBinding](), reflect.TypeFor[Credential](),
-	reflect.TypeFor[Change](), reflect.TypeFor[RevisionRecord](),
+	reflect.TypeFor[Change](), reflect.TypeFor[RevisionRecord](), reflect.TypeFor[PolicyTest](),
 )
 
 func tableOfFields(types ...reflect.Type) map[reflect.Type][]field {

@@ -196,10 +196,17 @@ func Changeable(k Kind) bool {
 	switch k {
 	case KindFelixConfiguration, KindTier, KindProfile, KindGlobalNetworkSet, KindNetworkSet,
 		KindGlobalNetworkPolicy, KindNetworkPolicy, KindStagedGlobalNetworkPolicy, KindStagedNetworkPolicy,
-		KindHostEndpoint, KindRole, KindRoleBinding:
+		KindHostEndpoint, KindRole, KindRoleBinding, KindPolicyTest:
 		return true
 	}
 	return false
+}
+
+// Testable reports whether a ChangeRequest that asks for a test and is a dry run
+// may write a kind: beside those of a Change, what says which endpoints and
+// addresses there are.
+func Testable(k Kind) bool {
+	return Changeable(k) || k == KindNode || k == KindWorkloadEndpoint
 }
 
 // Key names the change.

@@ -31,6 +31,10 @@ type ChangeRequestSpec struct {
 	ManagedFrom []string `json:"managedFrom,omitempty"`
 	// DryRun goes through everything but the writes: then no Timeout is needed.
 	DryRun bool `json:"dryRun,omitempty"`
+	// Test has all PolicyTests judged, as they and everything else would be after
+	// the writes. If a case fails nothing is written. Whoever asks for it must be
+	// allowed to read all that is judged.
+	Test bool `json:"test,omitempty"`
 	// How says what makes the change, for people: "apply --confirm".
 	How string `json:"how,omitempty"`
 	// Writes are done in an order in which each finds what it needs.
@@ -64,6 +68,8 @@ type ChangeRequestStatus struct {
 	Until Time `json:"until,omitzero"`
 	// Writes say what was done, in the order of the request.
 	Writes []ChangeWritten `json:"writes,omitempty"`
+	// Tested is how many cases of PolicyTests were judged, if Test asked for it.
+	Tested int `json:"tested,omitempty"`
 	// LostWays are the ways into hosts that are open now and would be shut, up to
 	// MaxLostWays; LostHosts is into how many hosts one would be. UnseenHosts is
 	// how many hosts were not looked at because it took too long.

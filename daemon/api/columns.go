@@ -216,6 +216,11 @@ var changeColumns = []Column{
 	wide("REASON", func(c *Change) string { return c.Status.Reason }),
 }
 
+var policyTestColumns = []Column{
+	columnName,
+	column("CASES", func(t *PolicyTest) string { return strconv.Itoa(len(t.Spec.Cases)) }),
+}
+
 var revisionColumns = []Column{
 	columnName,
 	column("WHEN", func(r *RevisionRecord) string { return r.Spec.At.UTC().Format("2006-01-02T15:04:05Z") }),

@@ -133,6 +133,7 @@ var descriptors = []Descriptor{
 		New:     func() Object { return &HostStatus{TypeMeta: TypeMeta{KindHostStatus, VersionOurs}} },
 		Columns: hostStatusColumns,
 	},
+	ours(KindPolicyTest, func(t TypeMeta) Object { return &PolicyTest{TypeMeta: t} }, policyTestColumns, "pt"),
 	ours(KindRole, func(t TypeMeta) Object { return &Role{TypeMeta: t} }, roleColumns),
 	ours(KindRoleBinding, func(t TypeMeta) Object { return &RoleBinding{TypeMeta: t} }, roleBindingColumns),
 	ours(KindCredential, func(t TypeMeta) Object { return &Credential{TypeMeta: t} }, credentialColumns, "cred"),

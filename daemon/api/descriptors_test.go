@@ -40,8 +40,8 @@ func TestKinds_AreWhole(t *testing.T) {
 			t.Errorf("DescriptorOf(%s): not found", d.Kind)
 		}
 	}
-	if len(Kinds()) != 21 {
-		t.Errorf("Kinds: got %d, want 21", len(Kinds()))
+	if len(Kinds()) != 22 {
+		t.Errorf("Kinds: got %d, want 22", len(Kinds()))
 	}
 	if _, ok := DescriptorOf("Nothing"); ok {
 		t.Error("DescriptorOf(Nothing): found")

@@ -139,6 +139,8 @@ func EncodeStored(o Object) ([]byte, error) {
 		out.Spec, out.Status = o.Spec, o.Status
 	case *RevisionRecord:
 		out.Spec = o.Spec
+	case *PolicyTest:
+		out.Spec = o.Spec
 	}
 	out.Meta = m
 	b, err := json.Marshal(out)

@@ -42,6 +42,7 @@ const (
 	KindCredential                Kind = "Credential"
 	KindChange                    Kind = "Change"
 	KindRevision                  Kind = "Revision"
+	KindPolicyTest                Kind = "PolicyTest"
 )
 
 // Group versions, as in a document's "apiVersion" field.

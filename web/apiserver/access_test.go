@@ -138,6 +138,7 @@ func TestMatrix_EveryRouteForEveryRole(t *testing.T) {
 	written := []api.Kind{ // by an operator
 		api.KindTier, api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 		api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindProfile, api.KindHostEndpoint, api.KindWorkloadEndpoint, api.KindIPPool, api.KindNamespace,
+		api.KindPolicyTest,
 	}
 	parted := []api.Kind{api.KindTier, api.KindIPPool, api.KindNode, api.KindHostStatus, api.KindNamespace, api.KindChange} // have a status by itself
 	may := func(role string, k *kindInfo, verb, name, sub string) bool {
@@ -157,7 +158,7 @@ func TestMatrix_EveryRouteForEveryRole(t *testing.T) {
 			case api.KindNode, api.KindHostStatus:
 				// A name in the body comes too late for what is asked here.
 				return verb == "create" || name == "own" && verb != "delete" && verb != "deletecollection"
-			case api.KindRole, api.KindRoleBinding, api.KindCredential, api.KindRevision:
+			case api.KindRole, api.KindRoleBinding, api.KindCredential, api.KindRevision, api.KindPolicyTest:
 				return false
 			}
 			return isRead && sub == ""

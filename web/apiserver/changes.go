@@ -58,12 +58,20 @@ func (s *Server) requestChange(r *request) response {
 	defer s.pools.Unlock()
 	ctx, cancel := context.WithTimeout(r.Context(), storeTime)
 	defer cancel()
-	parts, st, err := s.stage(ctx, r, req.Spec.Writes)
+	parts, st, err := s.stage(ctx, r, req.Spec)
 	if err != nil {
 		return s.failed(r, err)
 	}
 	if err := s.lostWays(ctx, req, st); err != nil {
 		return s.failed(r, err)
+	}
+	if req.Spec.Test {
+		if err := s.judgeTests(ctx, r, req, st); err != nil {
+			return s.failed(r, err)
+		}
+		// Judging may have taken long: the writes have their own time.
+		ctx, cancel = context.WithTimeout(r.Context(), storeTime)
+		defer cancel()
 	}
 	todo := st.sorted()
 	if !req.Spec.DryRun && len(todo) > 0 {
@@ -89,11 +97,11 @@ type changePart struct {
 
 // stage puts the writes of a change over the store, each by the handler that
 // does it by itself. All that is wrong with any is told.
-func (s *Server) stage(ctx context.Context, r *request, writes []api.ChangeWrite) ([]*changePart, *staged, error) {
-	st := &staged{Store: s.cfg.Store}
+func (s *Server) stage(ctx context.Context, r *request, spec api.ChangeRequestSpec) ([]*changePart, *staged, error) {
+	st := &staged{Store: s.cfg.Store, forTest: spec.Test && spec.DryRun}
 	var parts []*changePart
 	var faults []*api.Status
-	for i, w := range writes {
+	for i, w := range spec.Writes {
 		p, err := s.changePart(ctx, r, w, st)
 		if err == nil {
 			err = s.stageOne(p, w.Verb)
@@ -139,7 +147,7 @@ func locate(fault *api.Status, at string) *api.Status {
 // changePart makes a request out of a write, as if it had come by itself.
 func (s *Server) changePart(ctx context.Context, r *request, w api.ChangeWrite, st *staged) (*changePart, error) {
 	d, known := api.DescriptorOf(w.Kind)
-	if !known || !api.Changeable(w.Kind) {
+	if !known || !api.Changeable(w.Kind) && !(st.forTest && api.Testable(w.Kind)) {
 		return nil, failure(http.StatusUnprocessableEntity, api.ReasonInvalid, "kind %q: cannot be part of a change that undoes itself", w.Kind)
 	}
 	method := map[string]string{"create": http.MethodPost, "update": http.MethodPut, "patch": http.MethodPatch, "delete": http.MethodDelete}[w.Verb]

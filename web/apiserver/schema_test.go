@@ -275,6 +275,8 @@ var mustBeGiven = map[string]bool{
 	"EndpointPort.Name": true, "EndpointPort.Protocol": true, "EndpointPort.Port": true,
 	"WorkloadPort.Protocol": true, "WorkloadPort.Port": true,
 	"IPNAT.InternalIP": true, "IPNAT.ExternalIP": true, "OrchRef.Orchestrator": true, "NodeAddress.Address": true,
+	"PolicyTestSpec.Cases": true, "PolicyTestCase.Name": true, "PolicyTestCase.From": true, "PolicyTestCase.To": true,
+	"PolicyTestCase.Protocol": true, "PolicyTestCase.Expect": true,
 	"OwnerReference.APIVersion": true, "OwnerReference.Kind": true, "OwnerReference.Name": true, "OwnerReference.UID": true,
 }
 

@@ -21,6 +21,8 @@ import (
 type staged struct {
 	store.Store
 	writes []*stagedWrite // in the order of their first write
+	// forTest: nothing of it will be written, it is there to be judged.
+	forTest bool
 }
 
 // stagedWrite is a resource that was written.

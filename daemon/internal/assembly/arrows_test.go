@@ -31,6 +31,7 @@ var floors = map[string]int{
 
 	"daemon/policy":                      1,
 	"daemon/impact":                      1,
+	"daemon/policytest":                  1,
 	"daemon/audit":                       1,
 	"daemon/internal/doctor":             1,
 	"cli/jsonpath":                       1,
@@ -91,6 +92,7 @@ var neighbours = map[string][]string{
 	"daemon/internal/calc":                {"daemon/internal/calc/index"},
 	"daemon/internal/doctor":              {"daemon/policy"},
 	"daemon/impact":                       {"daemon/policy"},
+	"daemon/policytest":                   {"daemon/policy"},
 	"daemon/internal/dataplane":           {"daemon/internal/dataplane/classify"},
 	"daemon/internal/assembly":            {"daemon/internal/assembly/agent", "daemon/internal/assembly/server"},
 	"web/apiserver/authn":                 {"web/apiserver/follow"},

@@ -27,7 +27,7 @@ var reads = []string{"get", "list", "watch"}
 var operated = []api.Kind{
 	api.KindTier, api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 	api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindProfile, api.KindHostEndpoint, api.KindWorkloadEndpoint,
-	api.KindIPPool, api.KindNamespace,
+	api.KindIPPool, api.KindNamespace, api.KindPolicyTest,
 }
 
 // enforced are the kinds that an agent has to know to enforce policy on its
