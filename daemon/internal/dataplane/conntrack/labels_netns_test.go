@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,9 +41,11 @@ func (b *bed) labelled() (n int) {
 	return n
 }
 
-// pusher goes on sending to whoever has spoken to it, over TCP and UDP.
-func (b *bed) pusher(ns *netnstest.NS, address string) {
+// pusher goes on sending to whoever has spoken to it, over TCP and UDP, and
+// counts the datagrams that it gets.
+func (b *bed) pusher(ns *netnstest.NS, address string) (heard *atomic.Int64) {
 	b.t.Helper()
+	heard = &atomic.Int64{}
 	var l net.Listener
 	var u *net.UDPConn
 	ns.MustDo(func() (err error) {
@@ -78,6 +81,7 @@ func (b *bed) pusher(ns *netnstest.NS, address string) {
 			if err != nil {
 				return
 			}
+			heard.Add(1)
 			go func() {
 				for err := error(nil); !errors.Is(err, net.ErrClosed); { // it is told when a rule drops what it sends
 					_, err = u.WriteToUDPAddrPort([]byte("push\n"), from)
@@ -86,6 +90,7 @@ func (b *bed) pusher(ns *netnstest.NS, address string) {
 			}()
 		}
 	}()
+	return heard
 }
 
 // pushed is a connection on which only the far end speaks.
@@ -131,10 +136,8 @@ func TestNetnsConntrack_FlowThatTheFarEndPushesIsEnded(t *testing.T) {
 
 func endPushed(t *testing.T, on func() (packetFilter, error)) {
 	b := newBedOn(t, on)
-	b.pusher(b.server, server4+":80")
-	b.pusher(b.server, "["+server6+"]:80")
-	b.pusher(b.host, host4+":80")
-	b.pusher(b.host, "["+host6+"]:80")
+	pushers := []*atomic.Int64{b.pusher(b.server, server4+":80"), b.pusher(b.server, "["+server6+"]:80"),
+		b.pusher(b.host, host4+":80"), b.pusher(b.host, "["+host6+"]:80")}
 	serve(t, b.server, server4+":81")
 	b.host.Run("sh", "-c", "nft add table inet n; nft 'add chain inet n pre { type nat hook prerouting priority -100; }';"+
 		"for p in tcp udp; do nft add rule inet n pre ip daddr "+host4+" $p dport 8080 dnat ip to "+server4+":80;"+
@@ -163,6 +166,24 @@ func endPushed(t *testing.T, on func() (packetFilter, error)) {
 	for _, f := range cut {
 		if f.hears(300 * time.Millisecond) {
 			t.Errorf("%s: still hears its far end", f.name)
+		}
+	}
+	// Nor does the far end, or this host, hear what is said on them.
+	var before []int64
+	for _, p := range pushers {
+		before = append(before, p.Load())
+	}
+	for range 10 {
+		for _, f := range cut {
+			if strings.HasPrefix(f.name, "udp") {
+				_, _ = f.Write([]byte("go on\n")) // it may be told that nobody is there
+			}
+		}
+	}
+	time.Sleep(300 * time.Millisecond)
+	for i, p := range pushers {
+		if n := p.Load() - before[i]; n != 0 {
+			t.Errorf("far end %d hears %d datagrams of flows that are cut", i, n)
 		}
 	}
 	expect(t, true, kept)

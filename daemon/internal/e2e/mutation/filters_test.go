@@ -62,7 +62,7 @@ var iptablesFaults = []mutation{
 	{file: "daemon/internal/dataplane/iptables/lower.go", old: `		l.emit(markIs(markDone, markDone), "-j RETURN", "")`, now: ``, damage: "an accepted packet goes on behind a jump"},
 	{file: "daemon/internal/dataplane/iptables/tree.go", old: `	l.emit(markIs(markDone, markDone), "-j RETURN", "")`, now: ``, damage: "an accepted packet goes on behind a group of rules"},
 	{file: "daemon/internal/dataplane/iptables/tree.go", old: `g.reach = g.or(g.kids[i].reach)`, now: `g.reach = g.kids[i].reach`, damage: "packets pass groups by that have a rule for them"},
-	{file: "daemon/internal/dataplane/iptables/filter.go", old: ` || !maps.EqualFunc(c.reaches, reaches, reach.same)`, now: ``, damage: "packets pass a policy by that has a new rule for them"},
+	{file: "daemon/internal/dataplane/iptables/filter.go", old: ` || !maps.EqualFunc(c.reaches, reaches, reach.same)`, now: ` || len(reaches) < 0 && !maps.EqualFunc(c.reaches, reaches, reach.same)`, damage: "packets pass a policy by that has a new rule for them"},
 	{file: "daemon/internal/dataplane/iptables/lower.go", old: `if r.Match.Family != ruleset.AnyFamily && r.Match.Family != l.at.family {`, now: `if r.Match.Family == l.at.family && l.at.family == ruleset.AnyFamily {`, damage: "rules of one family are in the tables of both"},
 	{file: "daemon/internal/dataplane/iptables/lower.go", old: `return each("-g " + chainName(a.Target))`, now: `return each("-j " + chainName(a.Target))`, damage: "goto comes back"},
 }
@@ -71,7 +71,7 @@ var iptablesFaults = []mutation{
 var flowFaults = []mutation{
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if v == Accepted || now.Chains[t.Chain].Rules[t.Rule].KeepFlows {`, now: `if v == Accepted || t.Chain == "" && now.Chains[t.Chain].Rules[t.Rule].KeepFlows {`, damage: "flows that are to be kept are cut"},
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `	return was
-`, now: `	return true
+`, now: `	return was || true
 `, damage: "flows that were denied before are cut"},
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if w.flow.DNATed && w.packet.State != CtUntracked {`, now: `if w.flow.DNATed {`, damage: "an untracked packet is rewritten"},
 	{file: "daemon/internal/dataplane/ruleset/flow.go", old: `if !early || w.state.Chains[name].Priority >= priorityDNAT {`, now: `if !early || w.state.Chains[name].Priority >= -200 {`, damage: "preDNAT policy sees the new destination"},

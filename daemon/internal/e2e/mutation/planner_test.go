@@ -79,7 +79,7 @@ var plannerFaults = []mutation{
 		out`, now: `	if len(e.NamedPorts) > 0 && out == nil {
 		out`, damage: "beside ports by number, named ports do not count"},
 	{file: "daemon/internal/dataplane/rules.go", old: `= portRanges(r.Source.NotPorts), portSets(r.Source.NotNamedPorts, f)`, now: `= portRanges(r.Source.NotPorts), []string(nil)`, damage: "named ports in notPorts of the source do not count"},
-	{file: "daemon/internal/dataplane/rules.go", old: `Family: f, Protocol: r.Protocol, NotProtocol: notProtocol,`, now: `Family: f, Protocol: r.Protocol,`, damage: "notProtocol does not count"},
+	{file: "daemon/internal/dataplane/rules.go", old: `Family: f, Protocol: r.Protocol, NotProtocol: notProtocol,`, now: `Family: f, Protocol: r.Protocol, NotProtocol: notProtocol * 0,`, damage: "notProtocol does not count"},
 	{file: "daemon/internal/dataplane/rules.go", old: `ICMP: icmp(r.ICMP), NotICMP: icmp(r.NotICMP),`, now: `ICMP: icmp(r.ICMP),`, damage: "notICMP does not count"},
 	{file: "daemon/internal/dataplane/rules.go", old: `			*notSets = []string{setName(e.NotSet, f)}`, now: `			*sets = []string{setName(e.NotSet, f)}`, damage: "notSelector is read as selector"},
 	{file: "daemon/internal/dataplane/rules.go", old: `		return ruleset.Action{Verb: v.deny}
