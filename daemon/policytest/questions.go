@@ -30,7 +30,7 @@ func Questions(c *api.PolicyTestCase, w *policy.World) (iter.Seq[policy.Query], 
 				continue
 			}
 			q := policy.Query{Protocol: c.Protocol.Number(), From: a.place, To: b.place}
-			q.ICMPType, q.ICMPCode = octet(c.ICMPType), octet(c.ICMPCode)
+			q.ICMPType, q.ICMPCode = icmp(c)
 			if !yield(q) {
 				return
 			}
@@ -38,11 +38,28 @@ func Questions(c *api.PolicyTestCase, w *policy.World) (iter.Seq[policy.Query], 
 	}, nil
 }
 
-// octet is a number of a valid case as questions have it.
-func octet(n *int) *uint8 {
-	if n == nil {
-		return nil
+// Echo requests of ICMP (RFC 792) and ICMPv6 (RFC 4443).
+const (
+	echoRequest       = 8
+	echoRequestICMPv6 = 128
+)
+
+// icmp is the type and code of a valid case: of other protocols none.
+func icmp(c *api.PolicyTestCase) (kind, code *uint8) {
+	var k, n uint8
+	switch c.Protocol.Number() {
+	case 1:
+		k = echoRequest
+	case 58:
+		k = echoRequestICMPv6
+	default:
+		return nil, nil
 	}
-	o := uint8(*n)
-	return &o
+	if c.ICMPType != nil {
+		k = uint8(*c.ICMPType)
+	}
+	if c.ICMPCode != nil {
+		n = uint8(*c.ICMPCode)
+	}
+	return &k, &n
 }

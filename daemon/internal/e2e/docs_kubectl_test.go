@@ -66,6 +66,19 @@ func TestDocs_HowToConfirmIsTrue(t *testing.T) {
 	}
 }
 
+// TestDocs_HowToPolicyTestsIsTrue types the page on policy tests.
+func TestDocs_HowToPolicyTestsIsTrue(t *testing.T) {
+	d := readDocument(t, "docs/how-to/policy-tests.md")
+	srv := startServer(t)
+	dir := clone(t)
+	out := bash(t, nil, dir, script(d, d.blocksOf(t, "")), "HOME="+t.TempDir(), "RIPSTOP_SERVER="+srv.socket(), "PATH="+dir+"/bin:"+os.Getenv("PATH"))
+	for _, b := range d.blocks {
+		if b.language == "text" && !strings.Contains(out, b.text) {
+			t.Errorf("it does not print what line %d says:\n%s\nbut:\n%s", b.line, b.text, out)
+		}
+	}
+}
+
 // TestDocs_HowToRolesIsTrue types the page on roles.
 func TestDocs_HowToRolesIsTrue(t *testing.T) {
 	d := readDocument(t, "docs/how-to/roles.md")
