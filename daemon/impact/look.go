@@ -64,7 +64,7 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 				t.farWhole, t.looked = true, len(t.services)
 				bounded := t.bound(mostCells, first)
 				var r relevant
-				if only {
+				if only && len(filters)*len(t.far)*len(t.peers)*t.looked <= mostSpans {
 					r = relevantIn(t, way, filters)
 				}
 				share := max(0, most-work) / ((len(ways) - i) * 2 * (len(ends) - j)) / weight
