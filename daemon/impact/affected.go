@@ -70,10 +70,12 @@ type roll struct {
 	words    map[string]string  // for the settings of hosts
 	seats    map[[2]string]bool // that are entered
 	classes  map[string]*class
+	// selections are those known, by the numbers of their selectors.
+	selections map[string]*selection
 }
 
 func newRoll(s *study) *roll {
-	r := &roll{study: s, hosts: map[string]bool{}, words: map[string]string{}, seats: map[[2]string]bool{}, classes: map[string]*class{}}
+	r := &roll{study: s, hosts: map[string]bool{}, words: map[string]string{}, seats: map[[2]string]bool{}, classes: map[string]*class{}, selections: map[string]*selection{}}
 	for i, p := range []*picture{s.before, s.after} {
 		for _, k := range slices.SortedFunc(maps.Keys(p.policies), api.Key.Compare) {
 			n := s.selectors.number(p.policies[k])
@@ -140,7 +142,7 @@ func (r *roll) add(k api.Key) {
 	}
 	c := &class{whole: whole}
 	key := &strings.Builder{}
-	r.selecting(k, c, key)
+	c.and(r.selecting(k, key))
 	c.profiles = slices.Concat(e.was.profiles, e.is.profiles)
 	fmt.Fprint(key, k.Kind, kindOf(e.was, e.then), kindOf(e.is, e.now), e.was.profiles, e.is.profiles, e.was.ports, e.is.ports, r.settingsOf(e.host()), c.whole)
 	for _, other := range slices.Concat(r.sharing[[2]string{e.was.host, e.was.iface}], r.sharing[[2]string{e.is.host, e.is.iface}]) {
@@ -150,13 +152,9 @@ func (r *roll) add(k api.Key) {
 	}
 	for _, w := range beside {
 		fmt.Fprint(key, "beside ", w.text)
-		c.policies, c.profiles = append(c.policies, w.policies...), append(c.profiles, w.profiles...)
-		for i := range c.shapes {
-			c.shapes[i] += " beside " + w.shapes[i]
-		}
+		c.and(&selection{w.policies, w.shapes})
+		c.profiles = append(c.profiles, w.profiles...)
 	}
-	slices.SortFunc(c.policies, api.Key.Compare)
-	c.policies = slices.Compact(c.policies)
 	if e.now {
 		r.enter(endpoint{k, e.is, r.after}, c, key.String(), e)
 	}
@@ -169,7 +167,7 @@ func (r *roll) add(k api.Key) {
 func (r *roll) share(other api.Key, c *class, key *strings.Builder) {
 	c.whole = true // which of them governs may differ
 	fmt.Fprint(key, "shared with ", other)
-	r.selecting(other, c, key)
+	c.and(r.selecting(other, key))
 	for _, p := range []*picture{r.before, r.after} {
 		at, _ := p.placeOf(other)
 		c.profiles = append(c.profiles, at.profiles...)
@@ -255,31 +253,67 @@ func (e endpoint) seat() string {
 	return e.place.iface
 }
 
-// selecting fills in the policies that select an endpoint in either picture.
-func (r *roll) selecting(k api.Key, c *class, key *strings.Builder) {
+// selection is policies that select an endpoint, in either picture, in order,
+// and the tiers that they are in.
+type selection struct {
+	policies []api.Key
+	shapes   [2]string
+}
+
+// selecting finds the policies that select an endpoint, and writes which they
+// are. What is returned is not to be changed.
+func (r *roll) selecting(k api.Key, key *strings.Builder) *selection {
 	var match []bool
 	var matched selector.Map
+	var text []byte
+	var numbers [2][]int
 	for i, p := range []*picture{r.before, r.after} {
 		m, there := p.members[k]
 		if !there {
-			key.WriteString("none;")
+			text = append(text, "none;"...)
 			continue
 		}
 		if match == nil || !maps.Equal(matched, m.Labels) {
 			match, matched = r.selectors.matching(m.Labels), m.Labels
 		}
-		var of []*enforced
 		for n, policies := range r.policies[i] {
-			if !match[n] || len(policies) == 0 {
-				continue
-			}
-			key.WriteString(strconv.Itoa(n) + ",")
-			for _, x := range policies {
-				c.policies = append(c.policies, x.key)
-				of = append(of, x)
+			if match[n] && len(policies) > 0 {
+				numbers[i] = append(numbers[i], n)
+				text = append(strconv.AppendInt(text, int64(n), 10), ',')
 			}
 		}
-		c.shapes[i] += shape(of) + ";"
-		key.WriteString(";")
+		text = append(text, ';')
+	}
+	key.Write(text)
+	s := r.selections[string(text)]
+	if s == nil {
+		s = &selection{}
+		for i := range numbers {
+			var of []*enforced
+			for _, n := range numbers[i] {
+				for _, x := range r.policies[i][n] {
+					s.policies, of = append(s.policies, x.key), append(of, x)
+				}
+			}
+			s.shapes[i] = shape(of)
+		}
+		slices.SortFunc(s.policies, api.Key.Compare)
+		s.policies = slices.Compact(s.policies)
+		r.selections[string(text)] = s
+	}
+	return s
+}
+
+// and adds a selection to the class.
+func (c *class) and(s *selection) {
+	if len(c.policies) == 0 {
+		c.policies = s.policies[:len(s.policies):len(s.policies)]
+	} else {
+		c.policies = append(c.policies, s.policies...)
+		slices.SortFunc(c.policies, api.Key.Compare)
+		c.policies = slices.Compact(c.policies)
+	}
+	for i := range c.shapes {
+		c.shapes[i] += s.shapes[i] + ";"
 	}
 }

@@ -10,13 +10,12 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	"github.com/ripstop/ripstop/daemon/policy"
 )
 
-var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0: a new one")
+var seedFlag = flag.Uint64("seed", 0, "seed of the random test; 0: fifteen fixed ones")
 
 // generator makes pictures and changes of them over a small alphabet.
 type generator struct{ *rand.Rand }
@@ -288,7 +287,7 @@ func flowsPast(e endpoint, way passage, visit func(policy.Flow)) {
 func TestOf_SaysAllThatBruteForceFinds(t *testing.T) {
 	seed, rounds := *seedFlag, uint64(1)
 	if seed == 0 {
-		seed, rounds = uint64(time.Now().UnixNano()), 25
+		seed, rounds = 1, 15 // others by -seed
 	}
 	changes, flows := 0, 0
 	for n := range rounds {

@@ -4,6 +4,7 @@ package impact
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"slices"
@@ -121,12 +122,15 @@ func (fs *findings) add(s *study, t *table, way passage, own *ownEnd, c *cuts) {
 	var groups []*same
 	known := map[string]*same{}
 	for i := range t.far {
-		blocks := t.blocks(i)
-		key := fmt.Sprint(blocks)
-		g := known[key]
+		row := t.cells[i*len(t.peers)*t.looked : (i+1)*len(t.peers)*t.looked]
+		bytes := make([]byte, 0, 2*len(row))
+		for _, cell := range row {
+			bytes = append(bytes, byte(cell), byte(cell>>8))
+		}
+		g := known[string(bytes)]
 		if g == nil {
-			g = &same{blocks: blocks}
-			known[key], groups = g, append(groups, g)
+			g = &same{blocks: t.blocks(i)}
+			known[string(bytes)], groups = g, append(groups, g)
 		}
 		g.far = append(g.far, i)
 	}
@@ -176,28 +180,33 @@ func (t *table) blocks(far int) []block {
 func grouped(rows, columns int, at func(row, column int) uint16) []block {
 	var list []block
 	known := map[string]int{}
-	key := make([]byte, columns)
 	for r := range rows {
-		seen := map[uint16]bool{0: true}
+		having := map[uint16][]int{} // columns by outcome
+		var order []uint16
 		for c := range columns {
 			o := at(r, c)
-			if seen[o] {
+			if o == 0 {
 				continue
 			}
-			seen[o] = true
-			columnsOf := make([]bool, columns)
-			for d := range columns {
-				key[d] = 0
-				if columnsOf[d] = at(r, d) == o; columnsOf[d] {
-					key[d] = 1
-				}
+			if having[o] == nil {
+				order = append(order, o)
 			}
-			k := fmt.Sprint(o, " ") + string(key)
-			i, ok := known[k]
+			having[o] = append(having[o], c)
+		}
+		for _, o := range order {
+			key := binary.BigEndian.AppendUint16(nil, o)
+			for _, c := range having[o] {
+				key = binary.BigEndian.AppendUint32(key, uint32(c))
+			}
+			i, ok := known[string(key)]
 			if !ok {
 				i = len(list)
-				known[k] = i
-				list = append(list, block{o, make([]bool, rows), columnsOf})
+				known[string(key)] = i
+				b := block{o, make([]bool, rows), make([]bool, columns)}
+				for _, c := range having[o] {
+					b.services[c] = true
+				}
+				list = append(list, b)
 			}
 			list[i].peers[r] = true
 		}

@@ -20,7 +20,7 @@ const (
 	// mostSpans bounds what it takes to find the atoms.
 	mostSpans = 20_000_000
 	// mostCells is how many combinations of both ends and service of a passage.
-	mostCells = 1_000_000
+	mostCells = 300_000
 	// mostWork is how often a rule or a policy is asked.
 	mostWork = 6_000_000
 )

@@ -41,9 +41,11 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 		return 0
 	}
 	var source, dest [2][]atom[netip.Addr]
+	var services [2][]*service
 	for _, family := range []int{v4, v6} {
 		source[family] = atomsOf(lines[family], cuts.source.line(family))
 		dest[family] = atomsOf(lines[family], cuts.dest.line(family))
+		services[family] = cuts.services[family].services(family)
 	}
 	partly := false
 	only, filters := s.rulesOnly(c), s.filters(c)
@@ -60,11 +62,11 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 				ends = ownEnds(c, far, family)
 			}
 			for j, own := range ends {
-				t := &table{family: family, far: own.atoms, peers: others(peers), services: cuts.services[family].services(family)}
+				t := &table{family: family, far: own.atoms, peers: others(peers), services: services[family]}
 				t.farWhole, t.looked = true, len(t.services)
 				bounded := t.bound(mostCells, first)
 				var r relevant
-				if only {
+				if only && len(filters)*len(t.far)*len(t.peers)*t.looked <= mostSpans {
 					r = relevantIn(t, way, filters)
 				}
 				share := max(0, most-work) / ((len(ways) - i) * 2 * (len(ends) - j)) / weight

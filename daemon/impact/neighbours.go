@@ -70,7 +70,7 @@ func (r *roll) wildcards() map[string]*wildcard {
 				out[at.host] = w
 			}
 			text := &strings.Builder{}
-			r.selecting(k, &w.class, text)
+			w.and(r.selecting(k, text))
 			w.profiles = append(w.profiles, at.profiles...)
 			for _, k := range w.policies {
 				if x := p.policies[k]; x != nil && (x.spec.ApplyOnForward || x.spec.PreDNAT) {

@@ -134,8 +134,9 @@ func (c *serviceCuts) services(family int) []*service {
 	for _, p := range slices.Sorted(maps.Keys(protocols)) {
 		switch {
 		case hasPorts(p):
+			dest := atomsOf(allPorts, c.dest[p])
 			for _, s := range atomsOf(allPorts, c.source[p]) {
-				for _, d := range atomsOf(allPorts, c.dest[p]) {
+				for _, d := range dest {
 					list = append(list, &service{protocol: p, source: s, dest: d})
 				}
 			}
