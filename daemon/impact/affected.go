@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strconv"
@@ -33,6 +34,14 @@ type endpoint struct {
 	key   api.Key
 	place place
 	now   *picture // in which it is there
+	// also are the addresses of others at its interface, in either picture:
+	// which of them governs may differ.
+	also []netip.Addr
+}
+
+// addresses are those that what goes past its interface comes from or goes to.
+func (e endpoint) addresses() []netip.Addr {
+	return append(slices.Clone(e.now.addressesOf(e.key, e.place)), e.also...)
 }
 
 // affected are the endpoints that the change may matter to, by class, the
@@ -145,9 +154,10 @@ func (r *roll) add(k api.Key) {
 	c.and(r.selecting(k, key))
 	c.profiles = slices.Concat(e.was.profiles, e.is.profiles)
 	fmt.Fprint(key, k.Kind, kindOf(e.was, e.then), kindOf(e.is, e.now), e.was.profiles, e.is.profiles, e.was.ports, e.is.ports, r.settingsOf(e.host()), c.whole)
+	var also []netip.Addr
 	for _, other := range slices.Concat(r.sharing[[2]string{e.was.host, e.was.iface}], r.sharing[[2]string{e.is.host, e.is.iface}]) {
 		if other != k {
-			r.share(other, c, key)
+			also = append(also, r.share(other, c, key)...)
 		}
 	}
 	for _, w := range beside {
@@ -156,22 +166,27 @@ func (r *roll) add(k api.Key) {
 		c.profiles = append(c.profiles, w.profiles...)
 	}
 	if e.now {
-		r.enter(endpoint{k, e.is, r.after}, c, key.String(), e)
+		r.enter(endpoint{k, e.is, r.after, also}, c, key.String(), e)
 	}
 	if e.then && e.moved {
-		r.enter(endpoint{k, e.was, r.before}, c, key.String(), e)
+		r.enter(endpoint{k, e.was, r.before, also}, c, key.String(), e)
 	}
 }
 
-// share adds what is said of another endpoint at the same interface.
-func (r *roll) share(other api.Key, c *class, key *strings.Builder) {
+// share adds what is said of another endpoint at the same interface, and
+// returns its addresses.
+func (r *roll) share(other api.Key, c *class, key *strings.Builder) (addrs []netip.Addr) {
 	c.whole = true // which of them governs may differ
 	fmt.Fprint(key, "shared with ", other)
 	c.and(r.selecting(other, key))
 	for _, p := range []*picture{r.before, r.after} {
-		at, _ := p.placeOf(other)
+		at, there := p.placeOf(other)
 		c.profiles = append(c.profiles, at.profiles...)
+		if there {
+			addrs = append(addrs, p.addressesOf(other, at)...)
+		}
 	}
+	return addrs
 }
 
 // enter adds an endpoint to the class of that key, unless one with an earlier

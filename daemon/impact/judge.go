@@ -167,8 +167,7 @@ func ownEnds(c *class, atoms []atom[netip.Addr], family int) []*ownEnd {
 	var list []*ownEnd
 	known := map[string]*ownEnd{}
 	for _, e := range c.endpoints {
-		addrs := e.now.addressesOf(e.key, e.place)
-		addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return familyOf(a) != family })
+		addrs := slices.DeleteFunc(e.addresses(), func(a netip.Addr) bool { return familyOf(a) != family })
 		if len(addrs) == 0 {
 			if e.key.Kind == api.KindWorkloadEndpoint {
 				continue // it has none of this family

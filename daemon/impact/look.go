@@ -70,7 +70,9 @@ func (s *study) class(c *class, most int, found *findings) (work int) {
 					r = relevantIn(t, way, filters)
 				}
 				share := max(0, most-work) / ((len(ways) - i) * 2 * (len(ends) - j)) / weight
-				judged := s.judge(t, own.endpoints[0], way, r, share)
+				// The class' first endpoint may have no address of the family.
+				stands := own.endpoints[0]
+				judged := s.judge(t, stands, passages(stands, cuts.forward)[i], r, share)
 				work += min(judged, share) * weight
 				partly = partly || bounded || judged > share
 				found.add(s, t, way, own, cuts)

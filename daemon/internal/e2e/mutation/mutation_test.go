@@ -65,7 +65,8 @@ func suites(file string) []suite {
 		return []suite{own("./daemon/internal/calc"), semantics}
 	case "daemon/internal/dataplane", "daemon/internal/dataplane/classify":
 		return []suite{own("./daemon/internal/dataplane", "./daemon/internal/dataplane/classify"), semantics,
-			{e2e, "-run", "^TestNetnsHostile|^TestNetnsNewInterface|^TestNetnsLoopback|^TestNetnsDifferential", "-args", "-packets", "40000"}}
+			{e2e, "-run", "^TestNetnsHostile|^TestNetnsNewInterface|^TestNetnsLoopback|^TestNetnsDifferential", "-args", "-packets", "40000"},
+			{"./daemon/internal/dataplane/conntrack", "-run", "FarEndPushes"}}
 	case "daemon/internal/dataplane/nftables":
 		return []suite{{"./" + dir, "-run", "Lower|Digest|Members|Merge|Names|Trie|StandIn|Contract"}, semantics}
 	case "daemon/internal/dataplane/iptables":
