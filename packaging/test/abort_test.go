@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var abortStep = flag.Int("abort-step", 8, "after each how many lines of a maintainer script it is killed; 1: after every line")
+var abortStep = flag.Int("abort-step", 11, "after each how many lines of a maintainer script it is killed; 1: after every line")
 
 // abortScript kills a maintainer script of an installed or unpacked package
 // after one of its lines, with no chance to tidy up, while dpkg runs it:
