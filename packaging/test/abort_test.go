@@ -122,7 +122,7 @@ func TestDeb_AbortedScriptsLeaveProtectionOn(t *testing.T) {
 	for _, pkg := range packages {
 		each(pkg, "prerm", func(line int) bool {
 			died := m.abort(pkg, "prerm", line, "dpkg", "--remove", pkg)
-			if !died { // the line was not reached, or is the last one: it is gone
+			if !died { // the line was not reached: the package is gone
 				m.run("dpkg", "--force-unsafe-io", "-i", deb(pkg))
 			}
 			m.wantOn(fmt.Sprintf("removal of %s, prerm killed after line %d", pkg, line))
