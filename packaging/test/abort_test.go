@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-var abortStep = flag.Int("abort-step", 8, "after each how many lines of a maintainer script it is killed; 1: after every line")
+var abortStep = flag.Int("abort-step", 11, "after each how many lines of a maintainer script it is killed; 1: after every line")
 
 // abortScript kills a maintainer script of an installed or unpacked package
 // after one of its lines, with no chance to tidy up, while dpkg runs it:
@@ -122,7 +122,7 @@ func TestDeb_AbortedScriptsLeaveProtectionOn(t *testing.T) {
 	for _, pkg := range packages {
 		each(pkg, "prerm", func(line int) bool {
 			died := m.abort(pkg, "prerm", line, "dpkg", "--remove", pkg)
-			if !died { // the line was not reached, or is the last one: it is gone
+			if !died { // the line was not reached: the package is gone
 				m.run("dpkg", "--force-unsafe-io", "-i", deb(pkg))
 			}
 			m.wantOn(fmt.Sprintf("removal of %s, prerm killed after line %d", pkg, line))

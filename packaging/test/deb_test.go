@@ -3,6 +3,7 @@
 package test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
+
+var cycles = flag.Int("cycles", 1, "how often the packages are upgraded and downgraded again")
 
 // policy lets one port of the machine in.
 const policy = `
@@ -89,7 +92,8 @@ func TestDeb_LifeOnAMachine(t *testing.T) {
 
 	m.run("sh", "-c", "echo 'log-level: debug' >> /etc/ripstop/ripstopd.yaml; systemctl reload ripstopd")
 	m.settled()
-	for _, c := range []struct{ what, dir, version string }{{"upgrade", next, "1.1.0"}, {"downgrade", first, "1.0.0"}} {
+	for n := range 2 * *cycles {
+		c := []struct{ what, dir, version string }{{"upgrade", next, "1.1.0"}, {"downgrade", first, "1.0.0"}}[n%2]
 		end := m.watch(80, 81)
 		m.install(c.dir)
 		m.settled()
