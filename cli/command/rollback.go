@@ -43,10 +43,11 @@ and with --confirm a change that has to be confirmed.
 
 With --here this machine alone goes back, without the server, the datastore or
 the network: the agent enforces what was before the last change of policy that
-reached it, and given again, before the one before that (up to 32). The datastore
-stays as it is. It holds over restarts and reboots; a resource that somebody
-writes anew is enforced as it is written. With --here --undo the datastore's word
-counts again. ripstop status shows it, and the record of the host who did it.`,
+reached it, and given again, before the one before that (up to 32). The
+datastore stays as it is. It holds over restarts and reboots; a resource that
+somebody writes anew is enforced as it is written. With --here --undo what the
+datastore has counts again. ripstop status shows it, and the record of the host
+says who did it.`,
 		Example: `  ripstop rollback
   ripstop rollback --here
   ripstop diff 12
