@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,70 +25,117 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/stepback"
 )
 
-// bootMost is how long a machine's start may wait for its rules.
-const bootMost = 8 * time.Second
+// Times of a machine's start.
+const (
+	// bootMost is how long it may wait for its rules.
+	bootMost = 8 * time.Second
+	// lockdownMost is how long it may wait, after that, for a lockdown.
+	lockdownMost = 3 * time.Second
+)
 
 // boot puts the last state on disk in force once and ends: before the network
 // is up, without a datastore, within bootMost. A host that nothing has been
-// enforced on stays as it is. One whose state cannot be read gets a lockdown,
-// failsafe ports only, unless its kernel still has rules: those stay.
+// enforced on stays as it is. One whose state cannot be read, or is not in
+// force in time, gets a lockdown, failsafe ports only, unless its kernel still
+// has rules: those stay.
 func boot(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer) error {
+	return bootWithin(ctx, cfg, log, stdout, bootMost)
+}
+
+func bootWithin(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer, most time.Duration) error {
 	lock, err := lockState(cfg)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
+	within, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
 	known, err := snapshot.Load(snapshotConfig(cfg, log, nil))
-	events, what := known.Known.Events, fmt.Sprintf("the state of revision %d", known.Known.Revision)
 	switch {
 	case errors.Is(err, snapshot.ErrNone):
 		fmt.Fprintln(stdout, "Nothing has been enforced on this host yet, so nothing is at its start.")
 		return nil
 	case err != nil:
 		log.Error("The last state cannot be read", "err", err)
-		found, err := look(cfg, nil)
-		if err != nil {
-			return err
-		}
-		if found.rules {
-			fmt.Fprintln(stdout, "The last state cannot be read; the rules in the kernel stay in force.")
-			return nil
-		}
-		events, what = slices.Values([][]api.Event{lockdown(cfg.Node)}), "a lockdown, for the last state cannot be read: only the failsafe ports are open until the datastore answers"
+		return lockDown(ctx, cfg, log, stdout, "the last state cannot be read", most)
 	}
+	events := stepback.Over(filepath.Join(cfg.StateDir, "agent"), log, known.Known.Events)
+	changes, err := meaning(within, cfg, events)
 	if err == nil {
-		events = stepback.Over(filepath.Join(cfg.StateDir, "agent"), log, events)
+		err = enforceOnce(within, cfg, log, changes, known.Known.Revision)
 	}
-	if err := enforceOnce(ctx, cfg, log, events, known.Known.Revision); err != nil {
-		return fmt.Errorf("boot: %w", err)
+	switch {
+	case err == nil:
+		fmt.Fprintf(stdout, "In force: the state of revision %d.\n", known.Known.Revision)
+		return nil
+	case changes != nil && !governs(changes):
+		return fmt.Errorf("boot: %w", err) // it filters nothing
 	}
-	fmt.Fprintf(stdout, "In force: %s.\n", what)
-	return nil
+	err = fmt.Errorf("boot: not all rules are in force after %s: %w", most, err)
+	return errors.Join(err, lockDown(ctx, cfg, log, stdout, "the last state is not in force in time", lockdownMost))
 }
 
-// enforceOnce runs the lane until its filter has once been brought to what
-// events say, as read back from the kernel.
-func enforceOnce(ctx context.Context, cfg config.Config, log *slog.Logger, events iter.Seq[[]api.Event], revision api.Revision) error {
-	l, err := newLane(cfg, log, status.NewBoard(status.Config{Host: cfg.Node, Log: log}))
+// lockDown puts a lockdown in force, unless the kernel has rules of ours.
+func lockDown(ctx context.Context, cfg config.Config, log *slog.Logger, stdout io.Writer, why string, most time.Duration) error {
+	found, err := look(cfg, nil)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	if found.rules {
+		fmt.Fprintf(stdout, "%s; the rules in the kernel stay in force.\n", strings.ToUpper(why[:1])+why[1:])
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	changes, err := meaning(ctx, cfg, slices.Values([][]api.Event{lockdown(cfg.Node)}))
+	if err == nil {
+		err = enforceOnce(ctx, cfg, log, changes, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("boot: lockdown: %w", err)
+	}
+	fmt.Fprintf(stdout, "In force: a lockdown, for %s: only the failsafe ports are open until the agent puts policy in force.\n", why)
+	return nil
+}
+
+// meaning is what events, nil for none, mean for this host.
+func meaning(ctx context.Context, cfg config.Config, events iter.Seq[[]api.Event]) ([]intent.Change, error) {
 	g := calc.New(calcConfig(cfg))
 	if events == nil { // a state without a single object
 		events = func(func([]api.Event) bool) {}
 	}
 	for some := range events {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		for _, ev := range some {
 			g.Note(ev)
 		}
 	}
-	var changes []intent.Change
+	changes := []intent.Change{}
 	g.Flush(func(c intent.Change) { changes = append(changes, c) })
-	l.picture(changes, revision)
+	return changes, nil
+}
 
-	ctx, cancel := context.WithTimeout(ctx, bootMost)
-	defer cancel()
+// governs reports whether this host has an endpoint.
+func governs(changes []intent.Change) bool {
+	return slices.ContainsFunc(changes, func(c intent.Change) bool {
+		return c.Value != nil && (c.Key.Kind == intent.KindHostEndpoint || c.Key.Kind == intent.KindWorkloadEndpoint)
+	})
+}
+
+// enforceOnce runs the lane until its filter has once been brought to what
+// changes say, as read back from the kernel.
+func enforceOnce(ctx context.Context, cfg config.Config, log *slog.Logger, changes []intent.Change, revision api.Revision) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l, err := newLane(cfg, log, status.NewBoard(status.Config{Host: cfg.Node, Log: log}))
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	l.picture(changes, revision)
 	group, inner := errgroup.WithContext(ctx)
 	inner, stop := context.WithCancel(inner)
 	group.Go(func() error { return l.links.Run(inner, l.noteLinks) })
@@ -98,7 +146,7 @@ func enforceOnce(ctx context.Context, cfg config.Config, log *slog.Logger, event
 		case <-l.settled:
 			return nil
 		case <-ctx.Done():
-			return fmt.Errorf("not all rules are in force after %s: %w", bootMost, ctx.Err())
+			return ctx.Err()
 		case <-inner.Done():
 			return nil // the one that failed says why
 		}
