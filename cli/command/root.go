@@ -244,6 +244,7 @@ func (a *app) connect(cmd *cobra.Command, builtins bool) (*client.Client, error)
 	}
 	c, err := client.New(client.Config{
 		Server:      a.cfg.Server,
+		Command:     cmd.CommandPath(),
 		Credentials: creds,
 		Builtins:    builtins,
 		OnWarning: func(text string) {

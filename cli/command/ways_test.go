@@ -60,7 +60,7 @@ func TestAskFirst_OnATerminalTheUserDecides(t *testing.T) {
 		var out bytes.Buffer
 		code := Main([]string{"apply", "-f", policy}, Streams{term, &out, term})
 		said := seen(t, far)
-		if !strings.Contains(said, "This shuts the way into 1 host:") || !strings.Contains(said, "tcp from 192.0.2.7 to 0.0.0.0:22, denied by GlobalNetworkPolicy(shut)") || !strings.Contains(said, "[y/N]") {
+		if !strings.Contains(said, "This shuts the way into 1 host:") || !strings.Contains(said, "tcp from 192.0.2.7 to :22, denied by GlobalNetworkPolicy(shut)") || !strings.Contains(said, "[y/N]") {
 			t.Errorf("asked: %q", said)
 		}
 		_, err := srv.store.Get(t.Context(), api.Key{Kind: api.KindGlobalNetworkPolicy, Name: "shut"})

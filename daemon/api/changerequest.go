@@ -83,7 +83,9 @@ const MaxLostWays = 20
 
 // LostWay is a way into a host that would be shut.
 type LostWay struct {
-	// Host is the host, From and To are the ends of a new TCP connection to it.
+	// Host is the host, From and To are the ends of a new TCP connection to it:
+	// an address, and ADDRESS:PORT, or :PORT where none of its addresses is
+	// known.
 	Host string `json:"host"`
 	From string `json:"from"`
 	To   string `json:"to"`

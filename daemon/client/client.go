@@ -41,6 +41,8 @@ type Config struct {
 	Timeout time.Duration
 	// UserAgent names the program; default "ripstop/VERSION".
 	UserAgent string
+	// Command is the command line's command, for the history: "ripstop apply".
+	Command string
 	// Builtins shows also what is built in and never stored, such as the
 	// profile projectcalico-default-allow, as the API shows it to people.
 	// A Store that is synchronised from must leave it off.
@@ -221,6 +223,9 @@ func (c *Client) request(ctx context.Context, method, path string, q url.Values,
 		return nil, err
 	}
 	req.Header.Set("User-Agent", c.cfg.UserAgent)
+	if c.cfg.Command != "" {
+		req.Header.Set("Kubectl-Command", c.cfg.Command) // as kubectl names itself
+	}
 	req.Header.Set("Accept", "application/json")
 	if c.cfg.Credentials.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.cfg.Credentials.Token)

@@ -4,6 +4,7 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -48,8 +49,12 @@ func (s *Server) lostWays(ctx context.Context, req *api.ChangeRequest, st *stage
 		hosts[l.Host] = true
 		if len(req.Status.LostWays) < api.MaxLostWays {
 			f := l.Flow
+			to := netip.AddrPortFrom(f.Destination, f.DestinationPort).String()
+			if f.Destination.IsUnspecified() {
+				to = fmt.Sprintf(":%d", f.DestinationPort) // no address of the host is known
+			}
 			req.Status.LostWays = append(req.Status.LostWays, api.LostWay{
-				Host: l.Host, From: f.Source.String(), To: netip.AddrPortFrom(f.Destination, f.DestinationPort).String(),
+				Host: l.Host, From: f.Source.String(), To: to,
 				Why: strings.TrimPrefix(l.Decision.String(), "verdict: denied, "),
 			})
 		}
