@@ -69,9 +69,15 @@ func (a *app) tryOut(cmd *cobra.Command, c *client.Client, f writeFlags, do func
 		return err
 	}
 	_, operator := a.manager(cmd.Context())
+	if f.yes {
+		operator = nil // it may be shut
+	}
 	done, err := c.RequestChange(cmd.Context(), api.ChangeRequestSpec{
 		Timeout: api.Duration{Duration: f.confirm}, MustReach: f.mustReach, Operator: operator, Test: f.test, How: "ripstop " + cmd.Name() + " --confirm", Writes: writes,
 	})
+	if shutsSession(err) {
+		return fmt.Errorf("%s: nothing was written: %w\n  give --yes, too, if you mean it: it goes back after %v unless you confirm it over another way", cmd.Name(), err, f.confirm)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: nothing was written: %w", cmd.Name(), err)
 	}

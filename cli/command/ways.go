@@ -95,6 +95,14 @@ func (a *app) lostWays(cmd *cobra.Command, c *client.Client, writes []api.Change
 	return nil, nil
 }
 
+// shutsSession reports whether a change was refused because it would shut the
+// user's own session.
+func shutsSession(err error) bool {
+	var st *client.StatusError
+	return errors.As(err, &st) && st.Status.Details != nil &&
+		slices.ContainsFunc(st.Status.Details.Causes, func(c api.StatusCause) bool { return c.Field == "spec.operator" })
+}
+
 // faulty are the indices of the writes for which a change was refused.
 func faulty(err error) map[int]bool {
 	var st *client.StatusError

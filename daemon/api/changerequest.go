@@ -21,7 +21,8 @@ const ChangeRequestPath = "/apis/" + VersionOurs + "/changerequests"
 
 // ChangeRequestSpec is what is asked for.
 type ChangeRequestSpec struct {
-	// Timeout, MustReach and Operator become those of the Change.
+	// Timeout, MustReach and Operator become those of the Change. One that would
+	// shut Operator's connection is refused.
 	Timeout   Duration  `json:"timeout,omitzero"`
 	MustReach []string  `json:"mustReach,omitempty"`
 	Operator  *Operator `json:"operator,omitempty"`

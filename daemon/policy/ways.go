@@ -13,6 +13,8 @@ import (
 // LostWay is a way into a host that would be shut.
 type LostWay struct {
 	Host string
+	// Session: it is the manager's session.
+	Session bool
 	Loss
 }
 
@@ -52,23 +54,21 @@ func LostWays(before, after *World, m Manager, goOn func() bool) (lost []LostWay
 		if was[name] == nil {
 			was[name] = before.part(name)
 		}
-		for _, l := range lostInto(was[name], is[name], name, m) {
-			lost = append(lost, LostWay{name, l})
-		}
+		lost = append(lost, lostInto(was[name], is[name], name, m)...)
 	}
 	return lost, 0
 }
 
 // lostInto are the ways into one host that would be shut, one for each address
 // and port that the manager comes to.
-func lostInto(before, after *World, name string, m Manager) (losses []Loss) {
+func lostInto(before, after *World, name string, m Manager) (lost []LostWay) {
 	ports := []uint16{sshPort}
 	for _, f := range before.Settings(name).FailsafeInbound {
 		if f.Protocol == protoTCP && f.Port != 0 && !slices.Contains(ports, f.Port) {
 			ports = append(ports, f.Port)
 		}
 	}
-	ask := func(q Query) {
+	ask := func(q Query, session bool) {
 		answer, err := after.Explain(q, Known{})
 		if err != nil {
 			return // the host has no address of this version
@@ -82,20 +82,20 @@ func lostInto(before, after *World, name string, m Manager) (losses []Loss) {
 				flows = append(flows, h.Flow)
 			}
 			if l := Losses(before, after, flows); len(l) > 0 {
-				losses = append(losses, l[0])
+				lost = append(lost, LostWay{name, session, l[0]})
 			}
 		}
 	}
 	if s := m.Session; s != nil && (s.Host == name || s.Host == "" && after.hostWith(plain(s.Server.Addr()), Known{}) == name) {
 		ask(Query{Protocol: protoTCP, From: Place{Addr: plain(s.Client.Addr())}, SourcePort: s.Client.Port(),
-			To: Place{Host: name, At: plain(s.Server.Addr()), Port: s.Server.Port()}})
+			To: Place{Host: name, At: plain(s.Server.Addr()), Port: s.Server.Port()}}, true)
 	}
 	for _, a := range m.Addresses {
 		for _, port := range ports {
-			ask(Query{Protocol: protoTCP, From: Place{Addr: plain(a)}, To: Place{Host: name, Port: port}})
+			ask(Query{Protocol: protoTCP, From: Place{Addr: plain(a)}, To: Place{Host: name, Port: port}}, false)
 		}
 	}
-	return losses
+	return lost
 }
 
 // byHost are pictures of one host each, of those that have a host endpoint:

@@ -149,10 +149,15 @@ func TestChange_SaysWhichWaysItShuts(t *testing.T) {
 		st.LostWays[0] != (api.LostWay{Host: "h", From: "192.0.2.7", To: "10.0.0.1:22", Why: "by GlobalNetworkPolicy(p) ingress rule 1 in tier default at HostEndpoint(h)"}) {
 		t.Errorf("SSH: %+v", st)
 	}
-	st := ask(201, `"timeout":"1m","operator":{"client":"[2001:db8::7]:40000","server":"[fd00::1]:2222"}`)
+	ask(422, `"timeout":"1m","operator":{"client":"[2001:db8::7]:40000","server":"[fd00::1]:2222"}`)
+	if got := there(t, e); got != "000" {
+		t.Errorf("a change that shuts its operator's session was made: %s", got)
+	}
+	st := ask(200, `"dryRun":true,"operator":{"client":"[2001:db8::7]:40000","server":"[fd00::1]:2222"}`)
 	if st.LostHosts != 1 || len(st.LostWays) != 1 || st.LostWays[0].To != "[fd00::1]:2222" {
 		t.Errorf("the session: %+v", st)
 	}
+	st = ask(201, `"timeout":"1m","operator":{"client":"[2001:db8::7]:40000","server":"[fd00::1]:22"}`)
 	e.want(200, "POST", changesPath+"/"+st.Change+"/rollback", "{}")
 	ask(422, `"dryRun":true,"managedFrom":["h1"]`)
 	ask(422, `"dryRun":true,"operator":{"client":"192.0.2.7","server":"10.0.0.1:22"}`)

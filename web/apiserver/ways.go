@@ -22,7 +22,9 @@ const waysTime = 3 * time.Second
 // maxManagers is how many addresses of a manager are looked at.
 const maxManagers = 16
 
-// lostWays says in the answer which ways into hosts the staged writes shut.
+// lostWays says in the answer which ways into hosts the staged writes shut. A
+// change that shuts the operator's own session is refused: every host would go
+// back from it at once.
 // Whoever may write may know: it names no object that he has not named but
 // hosts, and what of it denies.
 func (s *Server) lostWays(ctx context.Context, req *api.ChangeRequest, st *staged) error {
@@ -46,6 +48,12 @@ func (s *Server) lostWays(ctx context.Context, req *api.ChangeRequest, st *stage
 	req.Status.UnseenHosts = left
 	hosts := map[string]bool{}
 	for _, l := range lost {
+		if l.Session && !req.Spec.DryRun {
+			st := failure(http.StatusUnprocessableEntity, api.ReasonInvalid, "your own session, from %s to %s at host %s, would be denied, %s",
+				req.Spec.Operator.Client, req.Spec.Operator.Server, l.Host, why(l))
+			st.Details = &api.StatusDetails{Causes: []api.StatusCause{{Field: "spec.operator", Message: st.Message}}}
+			return st
+		}
 		hosts[l.Host] = true
 		if len(req.Status.LostWays) < api.MaxLostWays {
 			f := l.Flow
@@ -55,12 +63,17 @@ func (s *Server) lostWays(ctx context.Context, req *api.ChangeRequest, st *stage
 			}
 			req.Status.LostWays = append(req.Status.LostWays, api.LostWay{
 				Host: l.Host, From: f.Source.String(), To: to,
-				Why: strings.TrimPrefix(l.Decision.String(), "verdict: denied, "),
+				Why: why(l),
 			})
 		}
 	}
 	req.Status.LostHosts = len(hosts)
 	return nil
+}
+
+// why says what denies a way.
+func why(l policy.LostWay) string {
+	return strings.TrimPrefix(l.Decision.String(), "verdict: denied, ")
 }
 
 // world is the picture of a store.
