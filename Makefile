@@ -19,7 +19,7 @@ PACKAGES := iproute2 nftables iptables ipset conntrack netcat-openbsd iputils-pi
 
 # The race detector needs a C compiler; ipset makes sets of others.
 # The packages are tested on machines of their own.
-test: PACKAGES += gcc libc6-dev ipset systemd-container debootstrap lintian rpm rpmlint gpg apt-utils createrepo-c dnf openssl
+test: PACKAGES += gcc libc6-dev ipset systemd-container debootstrap lintian rpm rpmlint gpg apt-utils createrepo-c dnf openssl groff-base ruby
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

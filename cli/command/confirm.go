@@ -53,8 +53,7 @@ func (a *app) write(cmd *cobra.Command, c *client.Client, w writeFlags, do func(
 			return err
 		}
 	}
-	switch {
-	case !w.yes && (w.dryRun == "" || w.dryRun == "none"):
+	if !w.yes && (w.dryRun == "" || w.dryRun == "none") {
 		if err := a.askFirst(cmd, c, do); err != nil {
 			return err
 		}

@@ -71,8 +71,10 @@ func bootWithin(ctx context.Context, cfg config.Config, log *slog.Logger, stdout
 	case changes != nil && !governs(changes):
 		return fmt.Errorf("boot: %w", err) // it filters nothing
 	}
-	err = fmt.Errorf("boot: not all rules are in force after %s: %w", most, err)
-	return errors.Join(err, lockDown(ctx, cfg, log, stdout, "the last state is not in force in time", lockdownMost))
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("not all rules are in force after %s: %w", most, err)
+	}
+	return errors.Join(fmt.Errorf("boot: %w", err), lockDown(ctx, cfg, log, stdout, "the last state could not be put in force", lockdownMost))
 }
 
 // lockDown puts a lockdown in force, unless the kernel has rules of ours.

@@ -62,7 +62,7 @@ spec: {selector: all(), types: [Ingress], ingress: [{action: Allow, protocol: TC
 		said  string
 		ports map[uint16]bool
 	}{
-		{time.Nanosecond, "In force: a lockdown, for the last state is not in force in time", map[uint16]bool{22: true, 80: false, 81: false}},
+		{time.Nanosecond, "In force: a lockdown, for the last state could not be put in force", map[uint16]bool{22: true, 80: false, 81: false}},
 		{time.Minute, "In force: the state of revision 3.", map[uint16]bool{22: true, 80: true, 81: false}},
 	} {
 		inj := netnstest.NewInjector(t, netnstest.InjectorConfig{})
