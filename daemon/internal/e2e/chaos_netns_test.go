@@ -200,6 +200,7 @@ func killStorm(t *testing.T, filter string, kills int) {
 		for time.Now().Before(until) {
 			burst(20)
 		}
+		a.alive(t)
 		a.cmd.Process.Kill()
 		burst(50)
 		<-a.done

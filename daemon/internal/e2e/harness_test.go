@@ -269,6 +269,16 @@ func (a *agent) run(t testing.TB) {
 		"--run-dir", a.dir + "/run", "--state-dir", a.dir + "/state", "--metrics-address", ""}, a.args...)...)
 }
 
+// alive fails the test if the agent has ended by itself.
+func (a *agent) alive(t testing.TB) {
+	t.Helper()
+	select {
+	case <-a.done:
+		t.Fatalf("the agent has ended: %v\n%s", a.err, tail(a.log.String(), 2000))
+	default:
+	}
+}
+
 // status asks the agent's socket.
 func (a *agent) status() (*api.HostStatus, error) {
 	var hs api.HostStatus
@@ -301,6 +311,7 @@ func (a *agent) applied(t testing.TB, rev api.Revision) *api.HostStatus {
 	t.Helper()
 	var hs *api.HostStatus
 	eventually(t, fmt.Sprintf("revision %d is applied", rev), func() error {
+		a.alive(t)
 		var err error
 		if hs, err = a.status(); err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // ErrTooLarge is returned by ReadFileIn for a file above the given limit.
@@ -62,8 +63,25 @@ func WriteFileAtomic(path string, perm fs.FileMode, write func(io.Writer) error)
 var ErrLocked = errors.New("file is locked by another process")
 
 // LockFile makes path if it is missing (mode 0600) and locks it until the file
-// is closed or the process ends, however it ends. It does not wait.
+// is closed or the process ends, however it ends. Of a process that was killed
+// while it started a program, the lock is held on by the child (fork(2) copies
+// descriptors, and O_CLOEXEC closes them at execve(2) only) until that becomes
+// the program or dies: a lock that is held is tried again for two seconds.
 func LockFile(path string) (*os.File, error) {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(lockPause) {
+		f, err := tryLock(path)
+		if !errors.Is(err, ErrLocked) || time.Now().After(deadline) {
+			return f, err
+		}
+	}
+}
+
+const (
+	lockPatience = 2 * time.Second
+	lockPause    = 5 * time.Millisecond
+)
+
+func tryLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
