@@ -9,6 +9,7 @@ package store
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/ripstop/ripstop/daemon/api"
 )
@@ -35,6 +36,7 @@ var (
 type If struct {
 	absent  bool
 	at      api.Revision
+	read    *api.Meta
 	other   api.Key
 	otherAt api.Revision
 }
@@ -53,6 +55,24 @@ func At(r api.Revision) If {
 	}
 	return If{at: r}
 }
+
+// Over is At the revision of an object that was read from the same Store. What
+// a Store keeps of what was there (uid, creation time) it can take from that,
+// instead of reading it again.
+func Over(old api.Object) If {
+	m := *old.Metadata()
+	rev, err := strconv.ParseInt(m.ResourceVersion, 10, 64)
+	if err != nil {
+		return At(0)
+	}
+	i := At(api.Revision(rev))
+	i.read = &m
+	return i
+}
+
+// Read is what Over was given of the object that is to be replaced; nil: it
+// was another condition.
+func (i If) Read() *api.Meta { return i.read }
 
 // IsAbsent reports whether the condition is Absent.
 func (i If) IsAbsent() bool { return i.absent }

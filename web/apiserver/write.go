@@ -282,11 +282,7 @@ func (s *Server) changeOnce(ctx context.Context, r *request, c changing, dry boo
 	if dry {
 		return o, http.StatusOK, nil
 	}
-	at, err := revisionOf(old)
-	if err != nil {
-		return nil, 0, err
-	}
-	cond := store.At(at)
+	cond := store.Over(old)
 	if b := builtin(r.key()); b != nil && om.UID == "" { // shown, not stored
 		o, cond = store.Stamp(o, nil, s.cfg.Now()), store.Absent()
 		m = o.Metadata()

@@ -26,6 +26,11 @@ func (s *Store) Put(ctx context.Context, o api.Object, cond store.If) (api.Revis
 	if _, bad := o.(*api.Unreadable); bad {
 		return 0, fmt.Errorf("%s: a value that cannot be understood cannot be written", k)
 	}
+	if meta := cond.Read(); meta != nil {
+		if rev, err := s.putOver(ctx, k, o, meta, cond); rev != 0 || err != nil {
+			return rev, err
+		}
+	}
 	for range writeTries {
 		rev, err := s.put(ctx, k, o, cond)
 		if rev != 0 || err != nil {
@@ -33,6 +38,39 @@ func (s *Store) Put(ctx context.Context, o api.Object, cond store.If) (api.Revis
 		}
 	}
 	return 0, fmt.Errorf("%s: %w %d times in a row", k, store.ErrConflict, writeTries)
+}
+
+// putOver writes over what the writer has read, under its own key and with
+// nothing under a legacy key, without reading it again. Both results zero: it
+// is not so, and put finds out what is.
+func (s *Store) putOver(ctx context.Context, k api.Key, o api.Object, meta *api.Meta, cond store.If) (api.Revision, error) {
+	value, err := api.EncodeStored(store.Stamp(o, meta, s.cfg.Now()))
+	if err != nil {
+		return 0, fmt.Errorf("%s: encoding: %w", k, err)
+	}
+	path := Path(k)
+	ifs := append(while(cond), clientv3.Compare(clientv3.ModRevision(path), "=", int64(cond.Revision())))
+	if legacy, ok := store.LegacyKey(k); ok {
+		ifs = append(ifs, clientv3.Compare(clientv3.Version(Path(legacy)), "=", 0))
+	}
+	var resp *clientv3.TxnResponse
+	err = s.call(ctx, k, func(ctx context.Context, c *clientv3.Client) (err error) {
+		resp, err = c.Txn(ctx).If(ifs...).Then(s.write(path, value)...).Commit()
+		return err
+	})
+	if err != nil || !resp.Succeeded {
+		return 0, err
+	}
+	return api.Revision(resp.Header.Revision), nil
+}
+
+// write puts a value and the digest beside it.
+func (s *Store) write(path string, value []byte) []clientv3.Op {
+	ops := []clientv3.Op{clientv3.OpPut(path, string(value))}
+	if s.cfg.Checksums {
+		ops = append(ops, clientv3.OpPut(SumKey(path), string(Sum(path, value))))
+	}
+	return ops
 }
 
 // put is one try of Put. Both results zero: somebody else was faster.
@@ -68,10 +106,7 @@ func (s *Store) put(ctx context.Context, k api.Key, o api.Object, cond store.If)
 		is = clientv3.Compare(clientv3.Version(f.path), "=", 0)
 	}
 	path := Path(k)
-	ops := []clientv3.Op{clientv3.OpPut(path, string(value))}
-	if s.cfg.Checksums {
-		ops = append(ops, clientv3.OpPut(SumKey(path), string(Sum(path, value))))
-	}
+	ops := s.write(path, value)
 	if f.path != path {
 		// It was stored under its legacy key. What is written now holds its
 		// own name and belongs under its own key.

@@ -192,7 +192,7 @@ func legacyNames(t *testing.T, s store.Store) {
 	}
 	_, err = s.Put(ctx, old, store.Absent())
 	wantErr(t, "Put Absent over a legacy policy", err, store.ErrExists)
-	rev = mustPut(t, s, old, store.At(rev))
+	rev = mustPut(t, s, old, store.Over(got))
 	objs, _ = mustList(t, s, api.KindGlobalNetworkPolicy, store.ListOptions{})
 	wantKeys(t, "List after an update", objs, "GlobalNetworkPolicy(old)")
 	if uid := objs[0].Metadata().UID; uid != got.Metadata().UID {

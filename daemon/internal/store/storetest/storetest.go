@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	}{
 		{"Write/CreateTwiceIsErrExists", createTwice},
 		{"Write/UpdateNeedsTheRevision", updateNeedsRevision},
+		{"Write/OverWhatWasRead", writtenOver},
 		{"Write/UpdateOfNothingIsErrNotFound", updateOfNothing},
 		{"Write/AtZeroMatchesNothing", atZero},
 		{"Write/AlwaysCreatesAndReplaces", alwaysPut},

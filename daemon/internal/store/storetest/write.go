@@ -43,6 +43,37 @@ func updateNeedsRevision(t *testing.T, s store.Store) {
 	}
 }
 
+// writtenOver is Put with the condition Over: what was read names the revision
+// and what stays.
+func writtenOver(t *testing.T, s store.Store) {
+	for _, o := range []api.Object{set("a"), policy("p")} {
+		mustPut(t, s, o, store.Absent())
+		first := mustGet(t, s, o.Key())
+		forged := api.Clone(o)
+		forged.Metadata().UID = "11111111-1111-4111-8111-111111111111"
+		forged.Metadata().CreationTimestamp = api.Time{Time: time.Unix(1, 0).UTC()}
+		rev := mustPut(t, s, forged, store.Over(first))
+		got := mustGet(t, s, o.Key())
+		if a, b := first.Metadata(), got.Metadata(); a.UID != b.UID || !a.CreationTimestamp.Equal(b.CreationTimestamp.Time) || revisionOf(t, got) != rev {
+			t.Errorf("%s: after Put Over: %s, %v at %s; want %s, %v at %d", o.Key(), b.UID, b.CreationTimestamp, b.ResourceVersion, a.UID, a.CreationTimestamp, rev)
+		}
+		_, err := s.Put(testContext(t), o, store.Over(first))
+		wantErr(t, "Put Over what was replaced", err, store.ErrConflict)
+		_, err = s.Put(testContext(t), o, store.Over(o)) // never stored, so of no revision
+		wantErr(t, "Put Over what was not read", err, store.ErrConflict)
+		mustDelete(t, s, o.Key())
+		_, err = s.Put(testContext(t), o, store.Over(got))
+		wantErr(t, "Put Over what is gone", err, store.ErrNotFound)
+	}
+	// The legacy key of one policy is the key of another.
+	mustPut(t, s, policy("default.x"), store.Absent())
+	mustPut(t, s, policy("x"), store.Absent())
+	mustPut(t, s, policy("x"), store.Over(mustGet(t, s, policy("x").Key())))
+	if got := revisionOf(t, mustGet(t, s, policy("default.x").Key())); got >= revisionOf(t, mustGet(t, s, policy("x").Key())) {
+		t.Errorf("default.x is at revision %d, as if x had been written there", got)
+	}
+}
+
 func updateOfNothing(t *testing.T, s store.Store) {
 	_, err := s.Put(testContext(t), set("a"), store.At(1))
 	wantErr(t, "Put At(1) of nothing", err, store.ErrNotFound)
