@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,6 +67,7 @@ func Kill(t *testing.T, variant string, times int, within time.Duration) {
 	for i := range times {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d/%s", churnVariable, r.Uint64(), variant))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // with the namespace, also when the test is cut short
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
