@@ -328,7 +328,7 @@ func (s *Server) undo(r *request, c *api.Change, k api.Key, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), storeTime)
 	defer cancel()
 	reason := k.String() + " could not be written"
-	done, err := changes.RollBack(ctx, s.cfg.Store, c.Name, reason)
+	done, err := changes.RollBack(ctx, s.restoringFor(r), c.Name, reason)
 	if err != nil {
 		s.log.Error("Change not rolled back yet, it will be", "change", c.Name, "err", err)
 		return failure(http.StatusServiceUnavailable, api.ReasonUnavailable,
@@ -357,7 +357,7 @@ func (s *Server) confirmChange(r *request) response {
 // refuseChange rolls a change back before its time.
 func (s *Server) refuseChange(r *request) response {
 	return s.endChange(r, "rollback", func(ctx context.Context, c *api.Change) (*api.Change, error) {
-		done, err := changes.RollBack(ctx, s.cfg.Store, c.Name, "by user "+r.id.User)
+		done, err := changes.RollBack(ctx, s.restoringFor(r), c.Name, "by user "+r.id.User)
 		if err == nil {
 			s.history.over(ctx, done)
 		}

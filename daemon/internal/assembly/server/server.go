@@ -161,7 +161,7 @@ func run(ctx context.Context, cfg config.ServerConfig, log *slog.Logger) error {
 	group.Go(func() error { initialise(ctx, s, log); return nil })
 	group.Go(func() error { served.Authn.Run(ctx, s, log.With("part", "authn")); return nil })
 	group.Go(func() error { served.Rights.Run(ctx, s, log.With("part", "authz")); return nil })
-	keeper := &change.Keeper{Store: s, Log: log.With("part", "change"), Now: time.Now, Over: func(ctx context.Context, c *api.Change) {
+	keeper := &change.Keeper{Store: apiserver.Restoring(s, served.Audit, log.With("part", "change")), Log: log.With("part", "change"), Now: time.Now, Over: func(ctx context.Context, c *api.Change) {
 		if err := change.SetOutcome(ctx, s, c.Name, change.OutcomeOf(c)); err != nil && ctx.Err() == nil {
 			log.Warn("History not written", "change", c.Name, "err", err)
 		}
