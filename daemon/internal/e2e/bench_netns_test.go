@@ -81,7 +81,7 @@ func onFilter(inj *netnstest.Injector) []string {
 // BenchmarkNetnsIdle is the memory of a host with an endpoint and no policy.
 func BenchmarkNetnsIdle(b *testing.B) {
 	const name = "Memory of one host without policy"
-	b.Run("memory", func(b *testing.B) {
+	b.Run("nftables", func(b *testing.B) {
 		inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
 		srv := startServer(b)
 		rev := srv.seed(b, size{hosts: 1}.objects())
@@ -106,44 +106,88 @@ func reportMemory(b *testing.B, benchmark, kase string, srv *server, a *agent) {
 	}
 }
 
-// BenchmarkNetnsFleet times, for each size, cold starts, restarts and policy
-// writes, and reads the programs' memory after that.
+// BenchmarkNetnsFleet times, on each packet filter and for each size, cold
+// starts, restarts and policy writes, and reads the programs' memory after
+// that.
 func BenchmarkNetnsFleet(b *testing.B) {
 	const (
 		starts = "From the start of ripstopd to enforcement"
 		writes = "From a policy's write to the first packet that obeys"
 		rss    = "Memory of a fleet's programs"
+		maps   = "What policy is compiled to"
 	)
-	for _, s := range parseSizes(b, *benchSizes) {
-		b.Run(fmt.Sprintf("hosts=%d/policies=%d", s.hosts, s.policies), func(b *testing.B) {
-			inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
-			srv := startServer(b)
-			rev := srv.seed(b, append(s.objects(), probePolicy(1)))
-			for b.Loop() {
-				a := benchStartsOf(b, starts, s, srv, inj, rev)
-				eventually(b, "the agent is live", func() error {
-					hs, err := a.status()
-					if err == nil && (hs.Status.Datastore.Phase != "InSync" || hs.Status.Datastore.Source != "live") {
-						err = fmt.Errorf("%s from %s", hs.Status.Datastore.Phase, hs.Status.Datastore.Source)
-					}
-					return err
-				})
-				benchWritesOf(b, writes, s, srv, inj)
-				time.Sleep(*benchSettle)
-				reportMemory(b, rss, s.String(), srv, a)
-				hs, err := a.status()
-				if err != nil {
-					b.Fatal(err)
+	onFilters(b, func(b *testing.B) {
+		sizes := *benchSizes
+		if *filterFlag != "nftables" {
+			sizes = *benchIPTables
+		}
+		for _, s := range parseSizes(b, sizes) {
+			b.Run(fmt.Sprintf("hosts=%d/policies=%d", s.hosts, s.policies), func(b *testing.B) {
+				inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
+				srv := startServer(b)
+				rev := srv.seed(b, append(s.objects(), probePolicy(1)))
+				for b.Loop() {
+					a := benchStartsOf(b, starts, s, srv, inj, rev)
+					a.live(b)
+					benchWritesOf(b, writes, s, srv, inj)
+					time.Sleep(*benchSettle)
+					reportMemory(b, rss, s.String(), srv, a)
+					reportMaps(b, maps, s.String(), a)
+					a.stop()
 				}
-				note(b, rss, s.String(), "kernel rules", "", float64(hs.Status.Dataplane.Rules))
-				note(b, rss, s.String(), "kernel members", "", float64(hs.Status.Dataplane.Members))
-				a.stop()
-			}
-		})
+			})
+		}
+	})
+	for _, name := range []string{starts, writes, rss, maps} {
+		table(b, name)
 	}
-	table(b, starts)
-	table(b, writes)
-	table(b, rss)
+}
+
+// live waits until the agent has the store's picture from the store.
+func (a *agent) live(b *testing.B) {
+	b.Helper()
+	eventually(b, "the agent is live", func() error {
+		hs, err := a.status()
+		if err == nil && (hs.Status.Datastore.Phase != "InSync" || hs.Status.Datastore.Source != "live") {
+			err = fmt.Errorf("%s from %s", hs.Status.Datastore.Phase, hs.Status.Datastore.Source)
+		}
+		return err
+	})
+}
+
+// reportMaps notes what the kernel holds for this host's policy: rules and
+// members of sets, and where policy is compiled, how large the programs are
+// that its endpoints share.
+func reportMaps(b *testing.B, benchmark, kase string, a *agent) {
+	hs, err := a.status()
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := hs.Status.Dataplane
+	note(b, benchmark, kase, "rules", "", float64(d.Rules))
+	note(b, benchmark, kase, "members of sets", "", float64(d.Members))
+	var all api.Enforced
+	seen := map[string]bool{}
+	for _, e := range hs.Status.Endpoints {
+		for _, u := range e.Enforced {
+			if u.Why != "" {
+				b.Logf("%s: %s is not compiled: %s", kase, u.Chain, u.Why)
+			}
+			if u.Program == "" || seen[u.Program] {
+				continue
+			}
+			seen[u.Program] = true
+			all.Classes, all.Peers, all.Lists, all.Entries, all.Bytes = all.Classes+u.Classes, all.Peers+u.Peers, all.Lists+u.Lists, all.Entries+u.Entries, all.Bytes+u.Bytes
+		}
+	}
+	if len(seen) == 0 {
+		return
+	}
+	note(b, benchmark, kase, "classes", "", float64(all.Classes))
+	note(b, benchmark, kase, "peers", "", float64(all.Peers))
+	note(b, benchmark, kase, "chains of rules", "", float64(all.Lists))
+	note(b, benchmark, kase, "entries of ports", "", float64(all.Entries))
+	note(b, benchmark, kase, "maps", "MB", float64(all.Bytes)/1e6)
 }
 
 // benchStartsOf starts agents on a bare host and on one that has rules and a
@@ -224,22 +268,30 @@ const (
 )
 
 // BenchmarkNetnsNewFlow is the cost of one packet's whole way through the
-// kernel, as the first of its flow and as a later one.
+// kernel, as the first of its flow and as a later one; at the end each is
+// compared with no firewall, and with the first number of policies.
 func BenchmarkNetnsNewFlow(b *testing.B) {
 	const name = "Cost of one packet that comes in"
 	b.Run("packets", func(b *testing.B) {
 		inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
 		listenUDP(b, inj.NS)
-		srv := startServer(b)
 		for b.Loop() {
+			was := *filterFlag
+			*filterFlag = "none"
 			packetCost(b, name, "no firewall", inj)
 			inj.NS.Run("nft", "add table inet tracking; add chain inet tracking in { type filter hook input priority 0; }; add rule inet tracking in ct state established accept")
 			packetCost(b, name, "connection tracking alone", inj)
-			inj.NS.Run("nft", "delete table inet tracking")
+			*filterFlag = was
+		}
+	})
+	onFilters(b, func(b *testing.B) {
+		inj := netnstest.NewInjector(b, netnstest.InjectorConfig{})
+		listenUDP(b, inj.NS)
+		srv := startServer(b)
+		for b.Loop() {
 			rev := srv.seed(b, append(size{hosts: 1000}.objects(), lastPolicy()))
 			a := startAgent(b, inj.NS, srv.etcd(), onFilter(inj)...)
 			a.applied(b, rev)
-			packetCost(b, name, "1 policy of 1 rule", inj)
 			var objs []api.Object
 			for _, text := range strings.Split(*benchLocal, ",") {
 				n, err := strconv.Atoi(text)
@@ -255,7 +307,31 @@ func BenchmarkNetnsNewFlow(b *testing.B) {
 			a.stop()
 		}
 	})
+	ratios(name, "IPv4 new flow")
+	ratios(name, "IPv6 new flow")
 	table(b, name)
+}
+
+// ratios adds to each case of a benchmark how many times as long a figure is
+// as the very first, and as the first of the same packet filter.
+func ratios(benchmark, name string) {
+	var first figure
+	of := map[string]figure{}
+	for _, f := range figures { // not those that are added
+		if f.Benchmark != benchmark || f.Name != name {
+			continue
+		}
+		if first.Name == "" {
+			first = f
+		}
+		if of[f.Filter].Name == "" {
+			of[f.Filter] = f
+		}
+		word, _, _ := strings.Cut(name, " ")
+		figures = append(figures,
+			figure{f.Filter, benchmark, f.Case, word + " to no firewall", "times", f.Value / first.Value},
+			figure{f.Filter, benchmark, f.Case, word + " to the fewest policies", "times", f.Value / of[f.Filter].Value})
+	}
 }
 
 // lastPolicy comes after all others and lets the benchmark's packets in.

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,17 +24,19 @@ import (
 )
 
 var (
-	benchSizes  = flag.String("bench-sizes", "100/10,1000/100,1000/1000,10000/100,10000/1000", "hosts/policies of the benchmarks; a tenth of the policies is local")
-	benchLocal  = flag.String("bench-local", "10,100,1000", "local policies in the benchmark of one packet")
-	benchWrites = flag.Int("bench-writes", 300, "policy writes that are timed for each size")
-	benchStarts = flag.Int("bench-starts", 5, "cold starts, and restarts, that are timed for each size")
-	benchSettle = flag.Duration("bench-settle", 5*time.Second, "how long programs are left alone before their memory is read")
-	benchJSON   = flag.String("bench-json", "", "file that gets the figures as JSON")
+	benchSizes    = flag.String("bench-sizes", "10000/1000,10000/10000,50000/10000", "hosts/policies of the benchmarks on nftables; a tenth of the policies is local")
+	benchIPTables = flag.String("bench-iptables-sizes", "10000/1000", "the same on each variant of iptables")
+	benchLocal    = flag.String("bench-local", "10,100,1000", "local policies in the benchmark of one packet")
+	benchWrites   = flag.Int("bench-writes", 300, "policy writes that are timed for each size")
+	benchStarts   = flag.Int("bench-starts", 3, "cold starts, and restarts, that are timed for each size")
+	benchMembers  = flag.Int("bench-members", 100_000, "members of the sets of the benchmark of one member")
+	benchSettle   = flag.Duration("bench-settle", 15*time.Second, "how long programs are left alone before their memory is read")
+	benchJSON     = flag.String("bench-json", "", "file that gets the figures as JSON")
 )
 
 // figure is one measured number.
 type figure struct {
-	Filter    string  `json:"filter"` // of -filter
+	Filter    string  `json:"filter"` // as -filter names it
 	Benchmark string  `json:"benchmark"`
 	Case      string  `json:"case"`
 	Name      string  `json:"name"`
@@ -52,44 +53,65 @@ func note(b *testing.B, benchmark, kase, name, unit string, value float64) {
 	b.ReportMetric(value, strings.ReplaceAll(strings.TrimSpace(name+" "+unit), " ", "-"))
 }
 
-// table prints what a benchmark has measured, a case a line, and writes all
-// figures so far to the file of -bench-json.
+// table prints what a benchmark has measured as a table in Markdown, a case a
+// line, and writes all figures so far to the file of -bench-json.
 func table(b *testing.B, benchmark string) {
-	var cases, names []string
-	values := map[[2]string]string{}
+	type row struct{ filter, kase string }
+	var rows []row
+	var names []string
+	values := map[row]map[string]string{}
 	for _, f := range figures {
 		if f.Benchmark != benchmark {
 			continue
 		}
-		name := strings.TrimSpace(f.Name + " " + f.Unit)
-		if !slices.Contains(cases, f.Case) {
-			cases = append(cases, f.Case)
+		name, r := strings.TrimSpace(f.Name+" "+f.Unit), row{f.Filter, f.Case}
+		if values[r] == nil {
+			rows, values[r] = append(rows, r), map[string]string{}
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}
-		values[[2]string{f.Case, name}] = strconv.FormatFloat(f.Value, 'f', precision(f), 64)
+		values[r][name] = strconv.FormatFloat(f.Value, 'f', precision(f), 64)
 	}
-	if len(cases) == 0 {
+	if len(rows) == 0 {
 		return
 	}
-	fmt.Printf("\n%s (%s)\n", benchmark, *filterFlag)
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%s\t%s\t\n", "", strings.Join(names, "\t"))
-	for _, c := range cases {
-		fmt.Fprintf(w, "%s\t", c)
+	fmt.Printf("\n## %s\n\n| packet filter | | %s |\n| --- | --- |%s\n", benchmark, strings.Join(names, " | "), strings.Repeat(" ---: |", len(names)))
+	for _, r := range rows {
+		fmt.Printf("| %s | %s |", r.filter, r.kase)
 		for _, n := range names {
-			fmt.Fprintf(w, "%s\t", values[[2]string{c, n}])
+			fmt.Printf(" %s |", values[r][n])
 		}
-		fmt.Fprintln(w)
+		fmt.Println()
 	}
-	w.Flush()
 	fmt.Println()
 	writeFigures(b)
 }
 
+// onFilters runs a benchmark on each packet filter, of which -filter names one
+// if it is given.
+func onFilters(b *testing.B, run func(b *testing.B)) {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "filter" })
+	filters := []string{"nftables", "legacy", "nf_tables"}
+	if given {
+		filters = []string{*filterFlag}
+	}
+	was := *filterFlag
+	defer func() { *filterFlag = was }()
+	for _, name := range filters {
+		*filterFlag = name
+		b.Run(name, run)
+	}
+}
+
 func precision(f figure) int {
-	if f.Unit == "ms" && f.Value < 100 {
+	switch {
+	case f.Unit == "":
+		return 0
+	case f.Unit == "times":
+		return 2
+	case f.Value < 100:
 		return 1
 	}
 	return 0
@@ -176,18 +198,35 @@ func (s size) objects() []api.Object {
 	return out
 }
 
-// benchPolicy has five rules of the protocol that the probes have. None
-// matches a probe.
+// benchPolicy has five rules of the protocol that the probes have: three for
+// hosts of a role, one for nets, one against all but some nets, each for two
+// ports; nets are IPv4 in every other policy, else IPv6. Each policy has a net of
+// its own, and what is not denied are the fleet's networks and one of ten
+// others. None matches a probe.
 func benchPolicy(i int, selector string) *api.GlobalNetworkPolicy {
 	p := &api.GlobalNetworkPolicy{Meta: api.Meta{Name: fmt.Sprintf("policy-%05d", i)}}
 	p.Spec.Order, p.Spec.Selector, p.Spec.Types = ptr(float64(100+i)), selector, []api.PolicyType{api.Ingress}
 	for r := range 5 {
 		port := uint16(10000 + (5*i+r)%10000)
-		p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{
+		rule := api.Rule{
 			Action: api.Allow, Protocol: &api.Protocol{Name: "UDP"},
-			Source:      api.EntityRule{Selector: fmt.Sprintf("role == 'r%d'", (i+r*7)%benchRoles)},
 			Destination: api.EntityRule{Ports: []api.Port{api.SinglePort(port), api.SinglePort(port + 1)}},
-		})
+		}
+		switch r {
+		default:
+			rule.Source.Selector = fmt.Sprintf("role == 'r%d'", (i+r*7)%benchRoles)
+		case 3:
+			rule.Source.Nets = []string{fmt.Sprintf("10.%d.%d.0/24", 128+i>>8&127, i&255), "192.0.2.0/24"}
+			if i%2 == 1 {
+				rule.Source.Nets = []string{fmt.Sprintf("fd60:%x::/32", i), "2001:db8::/32"}
+			}
+		case 4:
+			rule.Action, rule.Source.NotNets = api.Deny, []string{"10.0.0.0/8", "172.16.0.0/12", fmt.Sprintf("192.168.%d.0/24", i%10)}
+			if i%2 == 1 {
+				rule.Source.NotNets = []string{"fd00::/8", fmt.Sprintf("2001:db8:%x::/48", i%10)}
+			}
+		}
+		p.Spec.Ingress = append(p.Spec.Ingress, rule)
 	}
 	return p
 }
@@ -206,6 +245,9 @@ func (s *server) seed(b *testing.B, objs []api.Object) api.Revision {
 	group.SetLimit(64)
 	for _, o := range objs {
 		o.Default()
+		if err := o.Validate(); err != nil {
+			b.Fatalf("%s: %v", o.Key(), err)
+		}
 		group.Go(func() error {
 			_, err := st.Put(ctx, o, store.Always())
 			return err

@@ -209,9 +209,9 @@ func (s *space) revise(rev revision) {
 		w.flips = w.flips || !slices.Equal(named, s.others.protos)
 	}
 	s.reviseRoot(&w)
-	for _, inner := range []bool{false, true} { // the class around comes first
+	for depth := 1; depth <= nesting+1; depth++ { // the class around comes first
 		for _, c := range s.classes {
-			if (c.parent != s.root) == inner {
+			if c.depth == depth {
 				s.reviseClass(c, &w)
 			}
 		}

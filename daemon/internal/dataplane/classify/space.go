@@ -73,6 +73,7 @@ type holder struct {
 type class struct {
 	key    string
 	parent *class // nil: the root
+	depth  int    // how many classes are around it, the root included
 	atoms  []int32
 	has    []uint64
 	uses   int
@@ -288,22 +289,29 @@ func (s *space) placeAll() {
 		}
 		return false
 	}
-	for _, singles := range []bool{false, true} { // what is around comes first
-		if !wide {
-			for n := range affected {
-				if n.IsSingleIP() == singles {
-					s.place(n)
-				}
-			}
-			continue
-		}
+	var again []netip.Prefix
+	if wide {
 		for m := range s.peers {
-			if m.IsSingleIP() == singles && concerned(m) {
-				s.place(m)
+			if concerned(m) {
+				again = append(again, m)
 			}
+		}
+	} else {
+		for n := range affected {
+			again = append(again, n)
 		}
 	}
+	// What is around comes first.
+	slices.SortFunc(again, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() })
+	for _, n := range again {
+		s.place(n)
+	}
 }
+
+// nesting is how deep classes of prefixes are inside of each other, the rest of
+// the world not counted; those that are deeper are put beside the deepest. Each
+// is a chain more that a packet may go through, and the kernel follows sixteen.
+const nesting = 3
 
 // place finds the class of a prefix that has atoms, or had.
 func (s *space) place(n netip.Prefix) {
@@ -340,9 +348,12 @@ func (s *space) place(n netip.Prefix) {
 				atoms = slices.Insert(atoms, i, a)
 			}
 		}
-		if n.IsSingleIP() && around.class != nil {
+		if around.class != nil {
 			parent = around.class
 		}
+	}
+	if !n.IsSingleIP() && parent.depth == nesting {
+		parent = parent.parent // a class may say what is different from any other
 	}
 	c := s.class(parent, atoms)
 	if c == old {
@@ -365,7 +376,7 @@ func (s *space) class(parent *class, atoms []int32) *class {
 	if c := s.classes[string(b)]; c != nil {
 		return c
 	}
-	c := &class{key: string(b), parent: parent, atoms: atoms, has: make([]uint64, len(s.atoms)/64+1)}
+	c := &class{key: string(b), parent: parent, depth: parent.depth + 1, atoms: atoms, has: make([]uint64, len(s.atoms)/64+1)}
 	for _, a := range atoms {
 		c.has[a>>6] |= 1 << (a & 63)
 	}
