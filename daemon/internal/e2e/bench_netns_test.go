@@ -329,8 +329,8 @@ func ratios(benchmark, name string) {
 		}
 		word, _, _ := strings.Cut(name, " ")
 		figures = append(figures,
-			figure{f.Filter, benchmark, f.Case, word + " to no firewall", "times", f.Value / first.Value},
-			figure{f.Filter, benchmark, f.Case, word + " to the fewest policies", "times", f.Value / of[f.Filter].Value})
+			figure{f.Filter, benchmark, f.Case, word + " new flow to no firewall", "times", f.Value / first.Value},
+			figure{f.Filter, benchmark, f.Case, word + " new flow to the fewest policies", "times", f.Value / of[f.Filter].Value})
 	}
 }
 

@@ -25,9 +25,9 @@ import (
 
 var (
 	benchSizes    = flag.String("bench-sizes", "10000/1000,10000/10000,50000/10000", "hosts/policies of the benchmarks on nftables; a tenth of the policies is local")
-	benchIPTables = flag.String("bench-iptables-sizes", "10000/1000", "the same on each variant of iptables")
+	benchIPTables = flag.String("bench-iptables-sizes", "10000/1000,10000/10000", "the same on each variant of iptables")
 	benchLocal    = flag.String("bench-local", "10,100,1000", "local policies in the benchmark of one packet")
-	benchWrites   = flag.Int("bench-writes", 300, "policy writes that are timed for each size")
+	benchWrites   = flag.Int("bench-writes", 200, "policy writes that are timed for each size")
 	benchStarts   = flag.Int("bench-starts", 3, "cold starts, and restarts, that are timed for each size")
 	benchMembers  = flag.Int("bench-members", 100_000, "members of the sets of the benchmark of one member")
 	benchSettle   = flag.Duration("bench-settle", 15*time.Second, "how long programs are left alone before their memory is read")
