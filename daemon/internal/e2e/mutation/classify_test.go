@@ -4,6 +4,10 @@ package mutation
 
 // classifyFaults are in package classify, which turns rules into look-ups.
 var classifyFaults = []mutation{
+	{file: "daemon/internal/dataplane/classify/space.go", old: `return a.Bits() - b.Bits() })`, now: `return b.Bits() - a.Bits() })`, damage: "prefixes are placed before those around them"},
+	{file: "daemon/internal/dataplane/classify/space.go", old: `depth: parent.depth + 1,`, now: `depth: parent.depth,`, damage: "classes do not know how deep they are inside of others"},
+	{file: "daemon/internal/dataplane/classify/revise.go", old: `if c.depth == depth {`, now: `if c.depth == nesting+2-depth {`, damage: "classes are revised before those around them"},
+	{file: "daemon/internal/dataplane/classify/revise.go", old: `depth <= nesting+1; depth++`, now: `depth <= nesting; depth++`, damage: "the deepest classes are not revised"},
 	{file: "daemon/internal/dataplane/classify/space.go", old: `if c.holds(x.atom) != x.is {`, now: `if !c.holds(x.atom) {`, damage: "what a peer must not be is read as what it must be"},
 	{file: "daemon/internal/dataplane/classify/space.go", old: `if c.parent != nil && c.target == c.parent.target {`, now: `if c.parent != nil {`, damage: "single addresses fare as what is around them"},
 	{file: "daemon/internal/dataplane/classify/space.go", old: `			if n.Bits() < m.Bits() && n.Contains(m.Addr()) {`, now: `			if n.Bits() > m.Bits() && n.Contains(m.Addr()) {`, damage: "what lies in a member that comes or goes does not hear of it"},
