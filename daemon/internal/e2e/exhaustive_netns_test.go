@@ -3,11 +3,25 @@
 package e2e
 
 import (
+	"flag"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/internal/dataplane"
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
+
+var scopeRules = flag.Int("scope-rules", 2, "all policies of up to so many rules of the alphabet are judged, 1 to 3; of the longer ones of up to 3 rules a random share")
+
+// scopeShare is how many pictures of random policies of three rules are judged
+// where not all policies are.
+const scopeShare = 25
 
 // alphabet is 84 rules: 3 actions, 7 forms of protocol and ports, 4 forms of
 // source.
@@ -42,15 +56,16 @@ func alphabet() []api.Rule {
 }
 
 // scopeProbes are 27 packets: three sources (in net and set, in the set only,
-// in neither), three protocols, three ports.
-func scopeProbes() []probe {
+// in neither), three protocols, three ports. They arrive on the interface of
+// the nth policy, and none is of a connection with those on another.
+func scopeProbes(n int) []probe {
 	var out []probe
-	for i, src := range []string{"10.0.0.2", "10.1.0.2", "192.168.0.9"} {
-		for j, proto := range []uint8{6, 17, 132} {
-			for k, port := range []uint16{80, 81, 82} {
+	for _, src := range []string{"10.0.0.2", "10.1.0.2", "192.168.0.9"} {
+		for _, proto := range []uint8{6, 17, 132} {
+			for _, port := range []uint16{80, 81, 82} {
 				out = append(out, probe{hook: ruleset.HookInput, packet: ruleset.Packet{
-					Src: addr(src), Dst: addr("10.0.0.1"), Protocol: proto, SrcPort: uint16(1000 + i*9 + j*3 + k), DstPort: port,
-					In: "eth0", State: ruleset.CtNew, HopLimit: 64,
+					Src: addr(src), Dst: addr("10.0.0.1"), Protocol: proto, SrcPort: uint16(1000 + n*27 + len(out)), DstPort: port,
+					In: scopeInterface(n), State: ruleset.CtNew, HopLimit: 64,
 				}})
 			}
 		}
@@ -58,48 +73,173 @@ func scopeProbes() []probe {
 	return out
 }
 
-// TestNetnsExhaustive_AllPoliciesOfUpToTwoRules: every policy of one and two
-// rules over the alphabet, 7,140 of them, judged by all three.
-func TestNetnsExhaustive_AllPoliciesOfUpToTwoRules(t *testing.T) {
-	c := newCourt(t)
-	c.seats = c.seats[:1] // input only
-	rules := alphabet()
-	var lists [][]api.Rule
-	for i := range rules {
-		lists = append(lists, rules[i:i+1])
-		for j := range rules {
-			lists = append(lists, []api.Rule{rules[i], rules[j]})
+func scopeInterface(n int) string { return "in" + strconv.Itoa(n) }
+
+// scope is the pictures to judge: each is as many policies as the alphabet has
+// rules, and the policies of one picture begin alike and end each in another
+// rule. The last ones are random.
+type scope struct {
+	rules    []api.Rule
+	prefixes [][]int // what the policies of a picture begin with
+	share    [][][]int
+}
+
+func newScope(length int, r *rand.Rand) scope {
+	s := scope{rules: alphabet(), prefixes: [][]int{nil}}
+	for begin := 0; length > 1; length-- {
+		end := len(s.prefixes)
+		for _, prefix := range s.prefixes[begin:end] {
+			for i := range s.rules {
+				s.prefixes = append(s.prefixes, append(slices.Clone(prefix), i))
+			}
 		}
+		begin = end
 	}
-	probes := scopeProbes()
-	judged := 0
-	for _, list := range lists {
-		objs := scopePicture(list)
-		w, s := worldOf(objs), c.load(objs)
-		for _, p := range probes {
+	if len(s.prefixes[len(s.prefixes)-1]) == 2 {
+		return s
+	}
+	for range scopeShare {
+		var lists [][]int
+		for range s.rules {
+			lists = append(lists, []int{r.IntN(len(s.rules)), r.IntN(len(s.rules)), r.IntN(len(s.rules))})
+		}
+		s.share = append(s.share, lists)
+	}
+	return s
+}
+
+func (s scope) len() int { return len(s.prefixes) + len(s.share) }
+
+// policies are those of the nth picture.
+func (s scope) policies(n int) [][]api.Rule {
+	var out [][]api.Rule
+	for i := range s.rules {
+		var list []int
+		if n < len(s.prefixes) {
+			list = append(slices.Clone(s.prefixes[n]), i)
+		} else {
+			list = s.share[n-len(s.prefixes)][i]
+		}
+		var rules []api.Rule
+		for _, x := range list {
+			rules = append(rules, s.rules[x])
+		}
+		out = append(out, rules)
+	}
+	return out
+}
+
+// TestNetnsExhaustive_AllPoliciesOfFewRules: every policy of up to -scope-rules
+// rules over the alphabet, and a random share of the longer ones, judged by
+// package policy, by the plan that asks one rule after the other, by the
+// compiled plan and by the kernel. A picture has a policy for each of many
+// interfaces, so that the kernel is told of all of them at once.
+func TestNetnsExhaustive_AllPoliciesOfFewRules(t *testing.T) {
+	if *scopeRules < 1 || *scopeRules > 3 {
+		t.Fatalf("-scope-rules %d: must be 1 to 3", *scopeRules)
+	}
+	s := newScope(*scopeRules, newRand(t))
+	names, probes := []string{"eth1"}, [][]probe{}
+	for i := range s.rules {
+		names, probes = append(names, scopeInterface(i)), append(probes, scopeProbes(i))
+	}
+	var next, judged, packets atomic.Int64
+	t.Run("courts", func(t *testing.T) {
+		for n := range min(runtime.GOMAXPROCS(0), 4) {
+			t.Run(strconv.Itoa(n), func(t *testing.T) {
+				t.Parallel()
+				c := newCourtOf(t, 1, names...) // input only
+				said := time.Now()
+				for {
+					n := int(next.Add(1)) - 1
+					if n >= s.len() {
+						return
+					}
+					lists := s.policies(n)
+					if !c.agree(lists, probes) {
+						next.Store(int64(s.len()))
+						return
+					}
+					judged.Add(int64(len(lists)))
+					packets.Add(int64(len(lists) * len(probes[0])))
+					if time.Since(said) > time.Minute {
+						said = time.Now()
+						t.Logf("%d of %d pictures, %d policies, %d packets", n+1, s.len(), judged.Load(), packets.Load())
+					}
+				}
+			})
+		}
+	})
+	t.Logf("%d policies (all of up to %d rules: %d), %d packets: policy = plan = compiled plan = kernel",
+		judged.Load(), *scopeRules, len(s.prefixes)*len(s.rules), packets.Load())
+}
+
+// agree judges the nth policy by the nth probes, and reports the first packet
+// about which not all say the same.
+func (c *court) agree(lists [][]api.Rule, probes [][]probe) bool {
+	c.t.Helper()
+	objs := scopePicture(0, lists...)
+	linear, compiled := plannedBy(dataplane.NewPlanner, objs), c.load(objs)
+	for i, list := range lists {
+		alone := scopePicture(i, list) // for the others, it is as if it were alone
+		w := worldOf(alone)
+		for _, p := range probes[i] {
 			want, _ := allowedByPolicy(w, p)
-			eval, _ := allowedByEval(s, p)
-			judged++
-			if kernel := c.judge(p); want != eval || want != kernel {
-				c.reportSmallest(objs, p)
-				return
+			one, _ := allowedByEval(linear, p)
+			eval, _ := allowedByEval(compiled, p)
+			if kernel := c.judge(p); want != one || want != eval || want != kernel {
+				c.t.Errorf("the policy of %s: policy: allowed=%v, plan one by one: allowed=%v, compiled plan: allowed=%v, kernel: allowed=%v",
+					p.packet.In, want, one, eval, kernel)
+				c.reportSmallestOf(alone, objs, p)
+				return false
 			}
 		}
 	}
-	t.Logf("%d policies, %d packets: policy = plan = kernel", len(lists), judged)
+	return true
 }
 
-func scopePicture(rules []api.Rule) []api.Object {
-	tier := &api.Tier{TypeMeta: api.TypeMeta{Kind: api.KindTier, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: "default"}}
-	hep := &api.HostEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindHostEndpoint, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: "h"}}
-	hep.Spec = api.HostEndpointSpec{Node: here, InterfaceName: "eth0", Profiles: []string{"pr"}}
-	set := &api.GlobalNetworkSet{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkSet, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: "in", Labels: map[string]string{"zone": "in"}}}
+// reportSmallestOf reports the policy's own picture if that shows the fault,
+// else the one in which it was seen.
+func (c *court) reportSmallestOf(alone, all []api.Object, p probe) {
+	c.t.Helper()
+	oneByOne := func(objs []api.Object) *ruleset.State { return plannedBy(dataplane.NewPlanner, objs) }
+	wrong := func(objs []api.Object) bool {
+		want, _ := allowedByPolicy(worldOf(objs), p)
+		one, _ := allowedByEval(oneByOne(objs), p)
+		return want != one
+	}
+	if wrong(alone) {
+		alone = shrink(alone, wrong)
+		c.t.Errorf("packet %+v: the plan one by one differs from policy\nsmallest picture:\n%s\nplan:\n%s", p.packet, text(alone), oneByOne(alone))
+		return
+	}
+	want, _ := allowedByPolicy(worldOf(alone), p)
+	eval, _ := allowedByEval(c.load(alone), p)
+	if kernel := c.judge(p); want == eval && want == kernel {
+		c.t.Log("alone in a picture all agree about the policy")
+		alone = all
+	}
+	c.reportSmallest(alone, p)
+}
+
+// scopePicture is policies, each of an interface of its own, numbered from
+// first.
+func scopePicture(first int, lists ...[]api.Rule) []api.Object {
+	meta := func(k api.Kind) api.TypeMeta { return api.TypeMeta{Kind: k, APIVersion: api.VersionCalico} }
+	tier := &api.Tier{TypeMeta: meta(api.KindTier), Meta: api.Meta{Name: "default"}}
+	set := &api.GlobalNetworkSet{TypeMeta: meta(api.KindGlobalNetworkSet), Meta: api.Meta{Name: "in", Labels: map[string]string{"zone": "in"}}}
 	set.Spec.Nets = []string{"10.0.0.0/24", "10.1.0.0/16", "fd00::/64"}
-	pro := &api.Profile{TypeMeta: api.TypeMeta{Kind: api.KindProfile, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: "pr"}}
+	pro := &api.Profile{TypeMeta: meta(api.KindProfile), Meta: api.Meta{Name: "pr"}}
 	pro.Spec.Ingress = []api.Rule{{Action: api.Allow, Protocol: &api.Protocol{Name: "UDP"}}}
-	pol := &api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: "p"}}
-	pol.Spec = api.PolicySpec{Ingress: rules}
-	objs := []api.Object{tier, hep, set, pro, pol}
+	objs := []api.Object{tier, set, pro}
+	for i, rules := range lists {
+		name := scopeInterface(first + i)
+		hep := &api.HostEndpoint{TypeMeta: meta(api.KindHostEndpoint), Meta: api.Meta{Name: name, Labels: map[string]string{"at": name}}}
+		hep.Spec = api.HostEndpointSpec{Node: here, InterfaceName: name, Profiles: []string{"pr"}}
+		pol := &api.GlobalNetworkPolicy{TypeMeta: meta(api.KindGlobalNetworkPolicy), Meta: api.Meta{Name: name}}
+		pol.Spec = api.PolicySpec{Selector: "at == '" + name + "'", Ingress: rules}
+		objs = append(objs, hep, pol)
+	}
 	for _, o := range objs {
 		o.Default()
 	}

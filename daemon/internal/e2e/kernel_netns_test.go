@@ -39,12 +39,19 @@ type seat struct {
 	sent   int
 }
 
+// newCourt opens a court with the interfaces of the random pictures.
 func newCourt(t testing.TB) *court {
+	return newCourtOf(t, 2, append([]string{"eth0", "eth1"}, workloadInterfaces...)...)
+}
+
+// newCourtOf opens a court with the first n of the two namespaces; eth1 is
+// among the interfaces.
+func newCourtOf(t testing.TB, n int, names ...string) *court {
 	t.Helper()
 	c := &court{t: t}
-	for i := range 2 {
+	for i := range n {
 		var devices []netnstest.Interface
-		for _, name := range append([]string{"eth0", "eth1"}, workloadInterfaces...) {
+		for _, name := range names {
 			devices = append(devices, netnstest.Interface{Name: name})
 		}
 		inj := netnstest.NewInjector(t, netnstest.InjectorConfig{Interfaces: devices})
