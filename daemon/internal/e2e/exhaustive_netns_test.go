@@ -5,9 +5,9 @@ package e2e
 import (
 	"flag"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,11 +17,15 @@ import (
 	"github.com/ripstop/ripstop/daemon/internal/dataplane/ruleset"
 )
 
-var scopeRules = flag.Int("scope-rules", 2, "all policies of up to so many rules of the alphabet are judged, 1 to 3; of the longer ones of up to 3 rules a random share")
+var scopeRules = flag.Int("scope-rules", 2, "all policies of up to so many rules of the small alphabet are judged, 1 to 3; below 3, a random share of those of three rules as well")
 
 // scopeShare is how many pictures of random policies of three rules are judged
 // where not all policies are.
 const scopeShare = 25
+
+// scopeCourts is how many courts judge at once: the kernel makes a court wait
+// whenever it takes a change.
+const scopeCourts = 4
 
 // alphabet is 84 rules: 3 actions, 7 forms of protocol and ports, 4 forms of
 // source.
@@ -130,7 +134,7 @@ func (s scope) policies(n int) [][]api.Rule {
 }
 
 // TestNetnsExhaustive_AllPoliciesOfFewRules: every policy of up to -scope-rules
-// rules over the alphabet, and a random share of the longer ones, judged by
+// rules over the alphabet, and a random share of those of three, judged by
 // package policy, by the plan that asks one rule after the other, by the
 // compiled plan and by the kernel. A picture has a policy for each of many
 // interfaces, so that the kernel is told of all of them at once.
@@ -144,34 +148,37 @@ func TestNetnsExhaustive_AllPoliciesOfFewRules(t *testing.T) {
 		names, probes = append(names, scopeInterface(i)), append(probes, scopeProbes(i))
 	}
 	var next, judged, packets atomic.Int64
-	t.Run("courts", func(t *testing.T) {
-		for n := range min(runtime.GOMAXPROCS(0), 4) {
-			t.Run(strconv.Itoa(n), func(t *testing.T) {
-				t.Parallel()
-				c := newCourtOf(t, 1, names...) // input only
-				said := time.Now()
-				for {
-					n := int(next.Add(1)) - 1
-					if n >= s.len() {
-						return
-					}
-					lists := s.policies(n)
-					if !c.agree(lists, probes) {
-						next.Store(int64(s.len()))
-						return
-					}
-					judged.Add(int64(len(lists)))
-					packets.Add(int64(len(lists) * len(probes[0])))
-					if time.Since(said) > time.Minute {
-						said = time.Now()
-						t.Logf("%d of %d pictures, %d policies, %d packets", n+1, s.len(), judged.Load(), packets.Load())
-					}
-				}
-			})
+	sit := func(t *testing.T) {
+		c := newCourtOf(t, 1, names...) // input only
+		for said := time.Now(); ; {
+			n := int(next.Add(1)) - 1
+			if n >= s.len() {
+				return
+			}
+			lists := s.policies(n)
+			if !c.agree(lists, probes) {
+				next.Store(int64(s.len()))
+				return
+			}
+			judged.Add(int64(len(lists)))
+			packets.Add(int64(len(lists) * len(probes[0])))
+			if time.Since(said) > time.Minute {
+				said = time.Now()
+				t.Logf("%d of %d pictures, %d policies, %d packets", n+1, s.len(), judged.Load(), packets.Load())
+			}
 		}
-	})
-	t.Logf("%d policies (all of up to %d rules: %d), %d packets: policy = plan = compiled plan = kernel",
-		judged.Load(), *scopeRules, len(s.prefixes)*len(s.rules), packets.Load())
+	}
+	var courts sync.WaitGroup
+	for n := range scopeCourts {
+		courts.Go(func() { t.Run(strconv.Itoa(n), sit) })
+	}
+	courts.Wait()
+	all := len(s.prefixes) * len(s.rules)
+	if want := s.len() * len(s.rules); judged.Load() != int64(want) && !t.Failed() {
+		t.Fatalf("%d of %d policies were judged", judged.Load(), want)
+	}
+	t.Logf("%d policies (%d are all of up to %d rules), %d packets: policy = plan = compiled plan = kernel",
+		judged.Load(), all, *scopeRules, packets.Load())
 }
 
 // agree judges the nth policy by the nth probes, and reports the first packet
