@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"flag"
-	"math/rand/v2"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -19,9 +17,12 @@ import (
 
 var scopeRules = flag.Int("scope-rules", 2, "all policies of up to so many rules of the small alphabet are judged, 1 to 3; below 3, a random share of those of three rules as well")
 
-// scopeShare is how many pictures of random policies of three rules are judged
-// where not all policies are.
-const scopeShare = 25
+// scopeShare is how many random policies of three rules are judged where not
+// all are.
+const scopeShare = 1000
+
+// atOnce is how many policies are in one picture.
+const atOnce = 28
 
 // scopeCourts is how many courts judge at once: the kernel makes a court wait
 // whenever it takes a change.
@@ -79,58 +80,45 @@ func scopeProbes(n int) []probe {
 
 func scopeInterface(n int) string { return "in" + strconv.Itoa(n) }
 
-// scope is the pictures to judge: each is as many policies as the alphabet has
-// rules, and the policies of one picture begin alike and end each in another
-// rule. The last ones are random.
-type scope struct {
-	rules    []api.Rule
-	prefixes [][]int // what the policies of a picture begin with
-	share    [][][]int
-}
-
-func newScope(length int, r *rand.Rand) scope {
-	s := scope{rules: alphabet(), prefixes: [][]int{nil}}
-	for begin := 0; length > 1; length-- {
-		end := len(s.prefixes)
-		for _, prefix := range s.prefixes[begin:end] {
-			for i := range s.rules {
-				s.prefixes = append(s.prefixes, append(slices.Clone(prefix), i))
-			}
-		}
-		begin = end
+// scopePolicy is the nth of all policies over an alphabet, the shortest first.
+func scopePolicy(alphabet []api.Rule, n int) []api.Rule {
+	length, many := 1, len(alphabet)
+	for ; n >= many; many *= len(alphabet) {
+		n -= many
+		length++
 	}
-	if len(s.prefixes[len(s.prefixes)-1]) == 2 {
-		return s
-	}
-	for range scopeShare {
-		var lists [][]int
-		for range s.rules {
-			lists = append(lists, []int{r.IntN(len(s.rules)), r.IntN(len(s.rules)), r.IntN(len(s.rules))})
-		}
-		s.share = append(s.share, lists)
-	}
-	return s
-}
-
-func (s scope) len() int { return len(s.prefixes) + len(s.share) }
-
-// policies are those of the nth picture.
-func (s scope) policies(n int) [][]api.Rule {
-	var out [][]api.Rule
-	for i := range s.rules {
-		var list []int
-		if n < len(s.prefixes) {
-			list = append(slices.Clone(s.prefixes[n]), i)
-		} else {
-			list = s.share[n-len(s.prefixes)][i]
-		}
-		var rules []api.Rule
-		for _, x := range list {
-			rules = append(rules, s.rules[x])
-		}
-		out = append(out, rules)
+	out := make([]api.Rule, length)
+	for i := range out {
+		out[length-1-i] = alphabet[n%len(alphabet)]
+		n /= len(alphabet)
 	}
 	return out
+}
+
+// policiesUpTo is how many policies of up to so many rules there are.
+func policiesUpTo(alphabet []api.Rule, length int) (n int) {
+	for range length {
+		n = (n + 1) * len(alphabet)
+	}
+	return n
+}
+
+func TestExhaustive_EachPolicyIsJudgedOnce(t *testing.T) {
+	rules := alphabet()[:3]
+	seen := map[string]bool{}
+	for n := range policiesUpTo(rules, 3) {
+		list := scopePolicy(rules, n)
+		if len(list) > 3 || n < policiesUpTo(rules, 2) && len(list) > 2 || n < len(rules) && len(list) > 1 {
+			t.Errorf("policy %d has %d rules", n, len(list))
+		}
+		seen[text(scopePicture(0, list))] = true
+	}
+	if want := 3 + 3*3 + 3*3*3; len(seen) != want {
+		t.Errorf("%d different policies, want %d", len(seen), want)
+	}
+	if n := policiesUpTo(alphabet(), 3); n != 599_844 {
+		t.Errorf("%d policies over the whole alphabet, want 599844", n)
+	}
 }
 
 // TestNetnsExhaustive_AllPoliciesOfFewRules: every policy of up to -scope-rules
@@ -142,29 +130,42 @@ func TestNetnsExhaustive_AllPoliciesOfFewRules(t *testing.T) {
 	if *scopeRules < 1 || *scopeRules > 3 {
 		t.Fatalf("-scope-rules %d: must be 1 to 3", *scopeRules)
 	}
-	s := newScope(*scopeRules, newRand(t))
+	r, rules := newRand(t), alphabet()
+	all, longest := policiesUpTo(rules, *scopeRules), policiesUpTo(rules, 3)
+	share := make([]int, min(scopeShare, longest-all))
+	for i := range share {
+		share[i] = policiesUpTo(rules, 2) + r.IntN(longest-policiesUpTo(rules, 2))
+	}
+	total := all + len(share)
 	names, probes := []string{"eth1"}, [][]probe{}
-	for i := range s.rules {
+	for i := range atOnce {
 		names, probes = append(names, scopeInterface(i)), append(probes, scopeProbes(i))
 	}
 	var next, judged, packets atomic.Int64
 	sit := func(t *testing.T) {
 		c := newCourtOf(t, 1, names...) // input only
 		for said := time.Now(); ; {
-			n := int(next.Add(1)) - 1
-			if n >= s.len() {
+			first := int(next.Add(atOnce)) - atOnce
+			if first >= total {
 				return
 			}
-			lists := s.policies(n)
+			var lists [][]api.Rule
+			for n := first; n < min(first+atOnce, total); n++ {
+				if n < all {
+					lists = append(lists, scopePolicy(rules, n))
+				} else {
+					lists = append(lists, scopePolicy(rules, share[n-all]))
+				}
+			}
 			if !c.agree(lists, probes) {
-				next.Store(int64(s.len()))
+				next.Store(int64(total))
 				return
 			}
 			judged.Add(int64(len(lists)))
 			packets.Add(int64(len(lists) * len(probes[0])))
 			if time.Since(said) > time.Minute {
 				said = time.Now()
-				t.Logf("%d of %d pictures, %d policies, %d packets", n+1, s.len(), judged.Load(), packets.Load())
+				t.Logf("%d of %d policies, %d packets", judged.Load(), total, packets.Load())
 			}
 		}
 	}
@@ -173,9 +174,11 @@ func TestNetnsExhaustive_AllPoliciesOfFewRules(t *testing.T) {
 		courts.Go(func() { t.Run(strconv.Itoa(n), sit) })
 	}
 	courts.Wait()
-	all := len(s.prefixes) * len(s.rules)
-	if want := s.len() * len(s.rules); judged.Load() != int64(want) && !t.Failed() {
-		t.Fatalf("%d of %d policies were judged", judged.Load(), want)
+	switch {
+	case t.Failed():
+		return
+	case judged.Load() != int64(total):
+		t.Fatalf("%d of %d policies were judged", judged.Load(), total)
 	}
 	t.Logf("%d policies (%d are all of up to %d rules), %d packets: policy = plan = compiled plan = kernel",
 		judged.Load(), all, *scopeRules, packets.Load())
