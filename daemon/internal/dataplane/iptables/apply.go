@@ -401,6 +401,22 @@ func (p *plan) clean() error {
 	return nil
 }
 
+// makeRoom destroys sets that no rule of ours in the kernel looks into. What is
+// believed of the kernel is not right then.
+func (f *Filter) makeRoom() error {
+	used := f.k.used()
+	for _, kname := range slices.Sorted(maps.Keys(f.k.sets)) {
+		if used[kname] || !f.k.sets[kname].made() {
+			continue
+		}
+		if err := f.sock.destroy(kname); err != nil && !errors.Is(err, errBusy) {
+			return ipsetError(kname, err)
+		}
+	}
+	f.k = nil
+	return nil
+}
+
 // done marks what was planned as done.
 func (p *plan) done() {
 	f := p.f

@@ -453,6 +453,19 @@ func (f *Filter) pass(ctx context.Context) error {
 		return nil
 	}
 	p := f.plan()
+	if p.crowded != nil {
+		// Agents that were killed between making sets and using them have left
+		// theirs behind.
+		if err := f.makeRoom(); err != nil {
+			return err
+		}
+		if err := f.resync(ctx); err != nil {
+			return err
+		}
+		if p = f.plan(); p.crowded != nil {
+			return p.crowded
+		}
+	}
 	if err := p.apply(ctx); err != nil {
 		return err
 	}

@@ -54,7 +54,10 @@ type plan struct {
 	// usedSets are all sets that any rule uses when the plan is carried out.
 	usedSets map[string]bool
 	later    bool // a set could not be destroyed yet
-	evict    bool // rules of others that go to our chains must go as well
+	// crowded: a set has no name left to be made anew under, so that the plan is
+	// not to be carried out: its rules would look into what the set held before.
+	crowded error
+	evict   bool // rules of others that go to our chains must go as well
 }
 
 type newSet struct {
@@ -177,6 +180,15 @@ func (p *plan) taken(kname string) bool {
 	return p.f.k.sets[kname] != nil || slices.ContainsFunc(p.newSets, func(n newSet) bool { return n.kname == kname })
 }
 
+// freeName is a variant of a set's name that is not there.
+func (p *plan) freeName(kname string) string {
+	v, err := freeVariant(kname, p.taken)
+	if err != nil {
+		p.crowded = err
+	}
+	return v
+}
+
 // limit is the largest number of elements of a set.
 func (f *Filter) limit(s *setState) int {
 	if s.want.MaxSize > 0 {
@@ -203,11 +215,7 @@ func (s *setState) whole(limit int) []ruleset.Element {
 
 // renew makes the set under a name that is not there.
 func (p *plan) renew(s *setState) {
-	kname, err := freeVariant(setName(s.name), p.taken)
-	if err != nil {
-		p.softly("set "+s.name, err)
-		return
-	}
+	kname := p.freeName(setName(s.name))
 	s.kname = kname
 	p.newSets = append(p.newSets, newSet{s: s, kname: kname, spec: p.f.spec(s), add: s.whole(p.f.limit(s))})
 	p.f.users(use{ruleset.KindSet, s.name})
@@ -215,12 +223,7 @@ func (p *plan) renew(s *setState) {
 
 // swap makes the set beside itself and exchanges the two.
 func (p *plan) swap(s *setState) {
-	kname, err := freeVariant(setName(s.name), p.taken)
-	if err != nil {
-		p.softly("set "+s.name, err)
-		return
-	}
-	p.newSets = append(p.newSets, newSet{s: s, kname: kname, spec: p.f.spec(s), add: s.whole(p.f.limit(s)), over: s.kname})
+	p.newSets = append(p.newSets, newSet{s: s, kname: p.freeName(setName(s.name)), spec: p.f.spec(s), add: s.whole(p.f.limit(s)), over: s.kname})
 }
 
 // planConsts finds the constant sets to be made.
@@ -237,8 +240,8 @@ func (p *plan) planConsts() {
 			}
 			if k.spec.typ != n.spec.typ || k.spec.family != n.spec.family { // no rule of ours uses it
 				p.first = append(p.first, kname)
-			} else if v, err := freeVariant(kname, p.taken); err == nil {
-				n.kname, n.over = v, kname
+			} else {
+				n.kname, n.over = p.freeName(kname), kname
 			}
 		}
 		for _, net := range c.nets {
