@@ -4,6 +4,7 @@ package mutation
 
 // nftablesFaults are in the lowering to rules of nftables.
 var nftablesFaults = []mutation{
+	{file: "daemon/internal/dataplane/nftables/verdictmaps.go", old: `string(net16(id.Range.Min)) + string(net16(id.Range.Max))`, now: `string(net16(id.Range.Min)) + string(net16(max(id.Range.Min, id.Range.Max-1)))`, damage: "the last port of a range is not in a map"},
 	{file: "daemon/internal/dataplane/nftables/lower.go", old: `{ruleset.CtRelated, 4},`, now: `{ruleset.CtRelated, 2},`, damage: "related packets are not known"},
 	{file: "daemon/internal/dataplane/nftables/lower.go", old: `c.add(status(true))`, now: `c.add(status(false))`, damage: "rewritten is read as not rewritten"},
 	{file: "daemon/internal/dataplane/nftables/lower.go", old: `		p.is(v, not)
