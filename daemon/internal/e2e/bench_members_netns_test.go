@@ -47,7 +47,7 @@ func memberSet(i int, with bool) *api.GlobalNetworkSet {
 // BenchmarkNetnsMember times, on each packet filter, how long it takes from the
 // write of a set, through the REST API, to the first packet that fares as it
 // says, when one member comes to all those that a rule's selector takes in, and
-// when it goes.
+// when it goes; and the processor time that the agent takes for one.
 func BenchmarkNetnsMember(b *testing.B) {
 	const name = "From the write of a member to the first packet that obeys"
 	sets := max(1, *benchMembers/setMembers)
@@ -68,6 +68,7 @@ func BenchmarkNetnsMember(b *testing.B) {
 			a.live(b)
 			p := &prober{inj: inj}
 			var took [2][]time.Duration // gone, come
+			spent := processorTime(b, a.cmd.Process.Pid)
 			for n := range *benchWrites {
 				with := n%2 == 0
 				began := time.Now()
@@ -90,10 +91,12 @@ func BenchmarkNetnsMember(b *testing.B) {
 					inj.FlushConntrack()
 				}
 			}
+			spent = processorTime(b, a.cmd.Process.Pid) - spent
 			for i, what := range []string{"gone", "come"} {
 				note(b, name, kase, what+" p50", "ms", ms(percentile(took[i], 50)))
 				note(b, name, kase, what+" p99", "ms", ms(percentile(took[i], 99)))
 			}
+			note(b, name, kase, "ripstopd CPU a change", "ms", ms(spent)/float64(*benchWrites))
 			time.Sleep(*benchSettle)
 			now, _ := memory(b, a.cmd.Process.Pid)
 			note(b, name, kase, "ripstopd", "MB", now)

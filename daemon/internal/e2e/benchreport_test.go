@@ -160,6 +160,27 @@ func memory(b *testing.B, pid int) (now, most float64) {
 	return now / 1000, most / 1000
 }
 
+// processorTime is what a process, and its children that have ended, have
+// taken so far, in steps of 10 ms: proc_pid_stat(5). The work of the kernel in
+// their system calls is a part of it.
+func processorTime(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	var ticks int64
+	for _, field := range f[11:15] { // utime, stime, cutime, cstime
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			b.Fatalf("/proc/%d/stat: %v", pid, err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
 // storeProcess is the id of the server's child with the datastore.
 func (s *server) storeProcess(b *testing.B) int {
 	b.Helper()
