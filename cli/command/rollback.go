@@ -269,8 +269,8 @@ func (a *app) diffRevision(cmd *cobra.Command, number int64) (bool, error) {
 	for _, g := range todo {
 		if g.then != nil {
 			wanted = append(wanted, g.then)
-		} else if g.now != nil {
-			gone = append(gone, g.now.Key())
+		} else { // what cannot be read may be enforced as it was
+			gone = append(gone, g.key)
 		}
 		different, err := a.compare("live/", g.now, fmt.Sprintf("revision-%d/", number), g.then)
 		differ = differ || different

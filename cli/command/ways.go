@@ -24,10 +24,9 @@ import (
 // failsafe ports of any host as they are reached from this machine. The server
 // judges it, by all resources.
 func (a *app) askFirst(cmd *cobra.Command, c *client.Client, do func(c *client.Client) error) error {
-	writes, err := a.wouldWrite(c, do)
-	if err != nil {
-		return nil // it will be told when it is done
-	}
+	// That something cannot be written will be told when it is done; the rest is
+	// written all the same.
+	writes, _ := a.wouldWrite(c, do)
 	st, err := a.lostWays(cmd, c, writes)
 	switch {
 	case err != nil:

@@ -49,6 +49,18 @@ func TestAskFirst_OnATerminalTheUserDecides(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	policy := file("shut.yaml", shutting)
+	// What is wrong with one document does not spare the question about others.
+	faulty := file("faulty.yaml", `apiVersion: projectcalico.org/v3
+kind: GlobalNetworkSet
+metadata: {name: gone, resourceVersion: "7"}
+---
+`+shutting)
+	if code, _, stderr := run(t, "", "replace", "-f", faulty); code == 0 || strings.Contains(stderr, "shuts the way") {
+		t.Errorf("replace of what is not there: %d %s", code, stderr)
+	}
+	if code, _, stderr := run(t, "", "apply", "-f", faulty); code == 0 || !strings.Contains(stderr, "nothing was written: this shuts the way into 1 host") {
+		t.Errorf("a faulty document before the one that shuts: %d %s", code, stderr)
+	}
 	for _, c := range []struct {
 		answer  string
 		written bool

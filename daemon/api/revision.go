@@ -32,7 +32,8 @@ type RevisionSpec struct {
 	// Outcome is what became of it: written, of a Change pending, confirmed, or
 	// "rolled back: " and the reason.
 	Outcome string `json:"outcome"`
-	// WithoutValues: the values of Objects were too large to be kept.
+	// WithoutValues: the values of Objects were too large to be kept, or what was
+	// before could not be read.
 	WithoutValues bool `json:"withoutValues,omitempty"`
 	// Objects are what was written.
 	Objects []ChangedObject `json:"objects"`

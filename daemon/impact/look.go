@@ -160,7 +160,7 @@ func (s *study) selectless() (lines []string) {
 		}
 		if !s.after.selectsAny(k, *spec) {
 			text := policyName(k)
-			if spec.Selector != "" {
+			if k.Namespace == "" && spec.NamespaceSelector == "" && spec.ServiceAccountSelector == "" && spec.Selector != "" {
 				text += fmt.Sprintf(": no endpoint has %s", spec.Selector)
 			}
 			lines = append(lines, text)

@@ -146,7 +146,7 @@ func (s *study) pieces(a addresses, names []naming) (words []string, count int) 
 		words = append(words, n.text)
 		a = a.minus(n.addrs)
 	}
-	nets, more := a.prefixes(mostPieces)
+	nets, more := a.prefixes(mostPieces + 1)
 	for i := 0; i < len(nets); i++ { // endpoints as a whole
 		k, owned := s.ownerOf(nets[i])
 		if !owned {
@@ -156,7 +156,7 @@ func (s *study) pieces(a addresses, names []naming) (words []string, count int) 
 			if whole := addressesOf(p.members[k].Nets); !whole.empty() && whole.has(nets[i].Addr()) && a.covers(whole) {
 				words = append(words, s.nameOfEndpoint(k))
 				a = a.minus(whole)
-				nets, more = a.prefixes(mostPieces)
+				nets, more = a.prefixes(mostPieces + 1)
 				i = -1
 				break
 			}

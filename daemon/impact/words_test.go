@@ -89,6 +89,12 @@ gains: 1 host and 1 set (role in {'office', 'bureau'}) -> tcp 443 of host office
 loses: host office6 -> tcp 443 of hosts web1, web2 and web3, as no rule of tier default allows it`},
 		{"the first endpoint of a host", fleet, with(fleet, "", &api.HostEndpoint{Meta: api.Meta{Name: "new"},
 			Spec: api.HostEndpointSpec{Node: "new", InterfaceName: "eth0"}}), `loses: all -> everything but tcp 22 and icmpv6 type 130-132,134-136,143 of host new eth0, as no policy or profile allows it`},
+		{"six nets, each told", fleet, with(fleet, "", &api.GlobalNetworkSet{Meta: api.Meta{Name: "bureau", Labels: map[string]string{"role": "bureau"}},
+			Spec: api.NetworkSetSpec{Nets: []string{"198.51.100.0/24", "203.0.113.0/32", "203.0.113.2/32", "203.0.113.4/32", "203.0.113.6/32", "203.0.113.8/32", "203.0.113.10/32"}}}),
+			`gains: 203.0.113.0, 203.0.113.2, 203.0.113.4, 203.0.113.6, 203.0.113.8 and 203.0.113.10 -> tcp 443 of hosts web1, web2 and web3, by allow-web (rule 1)`},
+		{"a policy of a namespace that selects nothing", fleet, with(fleet, "", &api.NetworkPolicy{Meta: api.Meta{Namespace: "prod", Name: "typo"},
+			Spec: api.PolicySpec{Tier: "default", Selector: "role == 'web'", Types: []api.PolicyType{api.Ingress}}}), `nobody gains or loses access
+selects nothing: prod/typo`},
 		{"a policy that selects nothing", fleet, with(fleet, "", allow("typo", "role == 'wbe'", api.Ingress, api.Rule{Action: api.Allow})), `nobody gains or loses access
 selects nothing: typo: no endpoint has role == 'wbe'`},
 		{"what is sent", fleet, with(fleet, "allow-out", allow("allow-out", "role != 'db'", api.Egress, api.Rule{Action: api.Allow}),

@@ -197,12 +197,13 @@ func newRevision(user, from, how string, at time.Time) *api.RevisionRecord {
 	return rev
 }
 
-// add adds an object to a revision. What cannot be read is there without its
-// value before: that could not be written again.
+// addObject adds an object to a revision. If it could not be read before, that
+// value could not be written again, and the revision is one without values: it
+// was there, and whoever went back would delete it.
 func addObject(rev *api.RevisionRecord, k api.Key, before, after api.Object) {
 	o := api.ChangedObject{Kind: k.Kind, Namespace: k.Namespace, Name: k.Name}
 	if _, bad := before.(*api.Unreadable); bad {
-		before = nil
+		before, rev.Spec.WithoutValues = nil, true
 	}
 	var err error
 	if o.Before, err = api.NewChangedValue(before); err == nil {

@@ -122,3 +122,24 @@ func TestHistory_EveryRevisionCanBeGoneBackTo(t *testing.T) {
 		t.Errorf("before what is kept: %v", err)
 	}
 }
+
+// TestHistory_WhatCouldNotBeReadIsNotTakenForNothing: whoever went back to
+// before it was put right would delete it.
+func TestHistory_WhatCouldNotBeReadIsNotTakenForNothing(t *testing.T) {
+	const path = "/apis/projectcalico.org/v3/globalnetworksets"
+	e := start(t, nil)
+	e.want(201, "POST", path, `{"apiVersion":"projectcalico.org/v3","kind":"GlobalNetworkSet","metadata":{"name":"other"},"spec":{"nets":["10.0.0.0/8"]}}`)
+	k := api.Key{Kind: api.KindGlobalNetworkSet, Name: "x"}
+	if _, err := e.mem.PutBytes(t.Context(), k, []byte(`{"kind":"GlobalNetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"x"},"spec":{"nets":7}}`)); err != nil {
+		t.Fatal(err)
+	}
+	e.want(200, "PUT", path+"/x", `{"apiVersion":"projectcalico.org/v3","kind":"GlobalNetworkSet","metadata":{"name":"x"},"spec":{"nets":["fd00::/8"]}}`)
+	var list struct{ Items []*api.RevisionRecord }
+	if err := json.Unmarshal(e.want(200, "GET", "/apis/ripstop.io/v1/revisions", "").body, &list); err != nil {
+		t.Fatal(err)
+	}
+	objs, err := changes.Before(list.Items, 0)
+	if err == nil || !strings.Contains(err.Error(), "could not be read") {
+		t.Errorf("before all: %+v, %v; want an error that says that a value could not be read", objs, err)
+	}
+}

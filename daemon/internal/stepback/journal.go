@@ -62,6 +62,11 @@ func (f *Filter) noteLocked(evs []api.Event) {
 		}
 		e.Objects = append(e.Objects, o)
 	}
+	f.soonLocked()
+}
+
+// soonLocked has everything written down before long.
+func (f *Filter) soonLocked() {
 	f.dirty = true
 	select {
 	case f.news <- struct{}{}:
@@ -91,6 +96,16 @@ func onlySets(e *entry) bool {
 	return !slices.ContainsFunc(e.Objects, func(o object) bool { return !isSet(o.Kind) })
 }
 
+// size is how many bytes of values an entry has.
+func (e *entry) size() (n int) {
+	for _, o := range e.Objects {
+		for _, v := range []api.ChangedValue{o.Before, o.After} {
+			n += len(v.Value) + len(v.Packed)
+		}
+	}
+	return n
+}
+
 // lookUpLocked fills in what the journal's resources were, and forgets the
 // oldest changes if they are too many or too large.
 func (f *Filter) lookUpLocked() {
@@ -116,14 +131,16 @@ func (f *Filter) lookUpLocked() {
 		e.Objects = slices.DeleteFunc(e.Objects, func(o object) bool { return o.Name == "" })
 	}
 	f.journal = slices.DeleteFunc(f.journal, func(e *entry) bool { return len(e.Objects) == 0 })
+	f.journal = slices.DeleteFunc(f.journal, func(e *entry) bool {
+		much := onlySets(e) && e.size() > maxValues
+		if much { // what people have changed stays
+			f.cfg.Log.Info("A change of network sets is too large to go back before, and is passed over", "sets", len(e.Objects))
+		}
+		return much
+	})
 	total, keep := 0, len(f.journal)
 	for keep > 0 && len(f.journal)-keep < maxChanges {
-		for _, o := range f.journal[keep-1].Objects {
-			for _, v := range []api.ChangedValue{o.Before, o.After} {
-				total += len(v.Value) + len(v.Packed)
-			}
-		}
-		if total > maxValues {
+		if total += f.journal[keep-1].size(); total > maxValues {
 			break
 		}
 		keep--
@@ -188,10 +205,12 @@ func (f *Filter) saveLocked() error {
 		s.Held = append(s.Held, storedHold{k.Kind, k.Namespace, k.Name, *f.held[k]})
 	}
 	err := host.WriteFileAtomic(filepath.Join(f.cfg.Dir, fileName), 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(s) })
-	if err == nil {
-		f.dirty = false
+	if err != nil {
+		f.soonLocked() // again
+		return err
 	}
-	return err
+	f.dirty = false
+	return nil
 }
 
 // load reads what the agent before left. Whatever does not hold is not: then

@@ -43,7 +43,7 @@ const (
 const pause = 2 * time.Second
 
 // ErrNothing: the journal is empty.
-var ErrNothing = errors.New("no change is known to go back before: none has reached this host since its agent was first started, or all were gone back before")
+var ErrNothing = errors.New("no change is known to go back before: none has reached this host since its agent was first started, all were gone back before, or the last one was too large to be kept")
 
 // Config is what a Filter needs.
 type Config struct {
@@ -180,7 +180,9 @@ func (f *Filter) withholdLocked(ev api.Event) bool {
 	}
 	delete(f.held, ev.Key)
 	f.cfg.Log.Warn("A resource that this host had gone back on was written anew and is enforced", "key", ev.Key.String(), "revision", int64(ev.Revision))
-	f.saveLocked()
+	if err := f.saveLocked(); err != nil {
+		f.cfg.Log.Warn("That a resource was let go is not on disk yet, it is tried again: until then a restart would hold it", "key", ev.Key.String(), "err", err)
+	}
 	f.tellLocked()
 	return false
 }
@@ -190,10 +192,10 @@ func (f *Filter) withholdLocked(ev api.Event) bool {
 func (f *Filter) Back(ctx context.Context, by string) (api.SteppedBack, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.lookUpLocked()
 	if len(f.journal) == 0 {
 		return api.SteppedBack{}, ErrNothing
 	}
-	f.lookUpLocked()
 	e := f.journal[len(f.journal)-1]
 	f.journal = f.journal[:len(f.journal)-1]
 	f.last = time.Time{}

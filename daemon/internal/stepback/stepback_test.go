@@ -4,8 +4,10 @@ package stepback
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -13,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -276,6 +279,94 @@ func TestJournal_IsOfThisHostAndBounded(t *testing.T) {
 	if n != maxChanges {
 		t.Errorf("%d changes are kept, want %d", n, maxChanges)
 	}
+}
+
+// TestJournal_WhatIsTooLargeIsPassedOver: a change of sets, but not one of
+// policy, without which what was before it is not known.
+func TestJournal_WhatIsTooLargeIsPassedOver(t *testing.T) {
+	w := newWorld(t)
+	w.change(is("a", 3, 0))
+	noise := make([]byte, 5<<20)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	many := set("many", "fd00::/8", 0)
+	many.Object.Metadata().Annotations = map[string]string{"noise": base64.StdEncoding.EncodeToString(noise)}
+	w.change(many)
+	w.back()
+	delete(w.now, many.Key)
+	w.want("a large set came in between", "a=1 b=2")
+
+	w.change(is("b", 5, 0))
+	w.change(many, is("a", 7, 0))
+	if _, err := w.f.Back(t.Context(), "root"); !errors.Is(err, ErrNothing) {
+		t.Errorf("Back before a change that is too large: %v, want ErrNothing", err)
+	}
+	delete(w.now, many.Key)
+	w.want("after that", "a=7 b=5")
+}
+
+// heard closes once something is logged.
+type heard struct {
+	slog.Handler
+	once sync.Once
+	c    chan struct{}
+}
+
+func (h *heard) Handle(context.Context, slog.Record) error {
+	h.once.Do(func() { close(h.c) })
+	return nil
+}
+
+// TestRun_WritesAgainWhatCouldNotBeWritten: the disk is full for a while; no
+// more news is needed for what was noted then to be on disk.
+func TestRun_WritesAgainWhatCouldNotBeWritten(t *testing.T) {
+	w := newWorld(t)
+	w.change(is("a", 3, 0))
+	w.back()
+	full := filepath.Join(w.dir, fileName)
+	if err := os.Remove(full); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(full, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.change(is("a", 4, 0)) // is let go
+	said := &heard{Handler: slog.NewTextHandler(io.Discard, nil), c: make(chan struct{})}
+	w.f.cfg.Log = slog.New(said)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.f.Run(ctx) }()
+	wait := func(what string, done func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within 30 s: %s", what)
+			}
+			w.clock.Advance(saveEvery)
+		}
+	}
+	wait("it says that it cannot write", func() bool {
+		select {
+		case <-said.c:
+			return true
+		default:
+			return false
+		}
+	})
+	if err := os.RemoveAll(full); err != nil {
+		t.Fatal(err)
+	}
+	wait("it is written", func() bool {
+		s, err := read(w.dir)
+		return err == nil && len(s.Journal) > 0 && len(s.Held) == 0
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	w.start(true)
+	w.want("the next agent", "a=4 b=2")
+	w.back()
+	w.want("the next agent goes back", "a=1 b=2")
 }
 
 // TestJournal_IsOnDisk: the next agent goes back before what this one heard.
