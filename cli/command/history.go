@@ -95,7 +95,7 @@ func (a *app) showRevision(cmd *cobra.Command, c *client.Client, number int64) e
 		return fmt.Errorf("history: revision %d cannot be read: %w", number, o.Validate())
 	}
 	if r.Spec.WithoutValues {
-		return fmt.Errorf("history: the values of revision %d were not kept (they were too large, or could not be read); it wrote %s", number, touched(r.Spec.Objects))
+		return fmt.Errorf("history: the values of revision %d were not kept (they were too large, could not be read, or a write before is missing); it wrote %s", number, touched(r.Spec.Objects))
 	}
 	var errs []error
 	for _, o := range r.Spec.Objects {

@@ -33,7 +33,7 @@ type RevisionSpec struct {
 	// "rolled back: " and the reason.
 	Outcome string `json:"outcome"`
 	// WithoutValues: the values of Objects were too large to be kept, or what was
-	// before could not be read.
+	// before could not be read, or a write before is in no revision.
 	WithoutValues bool `json:"withoutValues,omitempty"`
 	// Objects are what was written.
 	Objects []ChangedObject `json:"objects"`

@@ -116,7 +116,7 @@ func Before(all []*api.RevisionRecord, number int64) ([]api.ChangedObject, error
 			continue
 		}
 		if r.Spec.WithoutValues {
-			return nil, fmt.Errorf("revision %d: its values were not kept (they were too large, or could not be read): nothing before it can be restored", r.Spec.Number)
+			return nil, fmt.Errorf("revision %d: its values were not kept (they were too large, could not be read, or a write is missing): nothing before it can be restored", r.Spec.Number)
 		}
 		for _, o := range r.Spec.Objects {
 			if !slices.ContainsFunc(out, func(have api.ChangedObject) bool { return have.Key() == o.Key() }) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
@@ -22,8 +23,7 @@ const (
 	historyPause = 2 * time.Second
 	// historyLongest is how long a revision may grow.
 	historyLongest = 30 * time.Second
-	// historyQueue is how many writes may wait to be taken; more are left out,
-	// which the next revision says.
+	// historyQueue is how many writes may wait to be taken; more are left out.
 	historyQueue = 4096
 	// historyTime is how long the store may take to store a revision.
 	historyTime = 15 * time.Second
@@ -38,6 +38,9 @@ type history struct {
 	// when it is.
 	settles chan chan struct{}
 	ended   chan struct{} // closed when run ends
+	// gap: something that was written is in no revision. The next one has no
+	// values then, so that nobody goes back to before it.
+	gap atomic.Bool
 }
 
 // historyWrite is one write, for the history.
@@ -65,6 +68,7 @@ func (h *history) note(r *request, before, after api.Object, now time.Time) {
 	select {
 	case h.writes <- w:
 	default:
+		h.gap.Store(true)
 		h.log.Warn("Write left out of the history: too many at once", "key", o.Key().String(), "user", w.user)
 	}
 }
@@ -226,7 +230,11 @@ func (h *history) flush(ctx context.Context, g *growing) {
 func (h *history) record(ctx context.Context, rev *api.RevisionRecord) {
 	ctx, cancel := context.WithTimeout(ctx, historyTime)
 	defer cancel()
+	if h.gap.Swap(false) {
+		rev.Spec.WithoutValues = true
+	}
 	if err := changes.Record(ctx, h.store, rev); err != nil {
+		h.gap.Store(true)
 		h.log.Warn("History not written", "user", rev.Spec.User, "resources", len(rev.Spec.Objects), "err", err)
 	}
 }

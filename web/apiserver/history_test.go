@@ -3,13 +3,16 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ripstop/ripstop/daemon/api"
 	changes "github.com/ripstop/ripstop/daemon/change"
@@ -141,5 +144,32 @@ func TestHistory_WhatCouldNotBeReadIsNotTakenForNothing(t *testing.T) {
 	objs, err := changes.Before(list.Items, 0)
 	if err == nil || !strings.Contains(err.Error(), "could not be read") {
 		t.Errorf("before all: %+v, %v; want an error that says that a value could not be read", objs, err)
+	}
+}
+
+// TestHistory_AfterAGapThereIsNoWayBack: what was written while the history
+// could not be would be left as it is by whoever went back.
+func TestHistory_AfterAGapThereIsNoWayBack(t *testing.T) {
+	e := start(t, nil)
+	h := newHistory(e.mem, slog.New(slog.DiscardHandler))
+	record := func(ctx context.Context, name string) {
+		rev := newRevision("u", "unix", "test", time.Now())
+		addObject(rev, api.Key{Kind: api.KindGlobalNetworkSet, Name: name}, nil, &api.GlobalNetworkSet{
+			TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkSet, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: name}})
+		h.record(ctx, rev)
+	}
+	away, cancel := context.WithCancel(t.Context())
+	cancel()
+	record(away, "lost")
+	record(t.Context(), "next")
+	record(t.Context(), "last")
+	objs, _, err := e.mem.List(t.Context(), api.KindRevision, store.ListOptions{})
+	if err != nil || len(objs) != 2 {
+		t.Fatalf("revisions: %v, %v; want two", objs, err)
+	}
+	for i, want := range []bool{true, false} {
+		if got := objs[i].(*api.RevisionRecord).Spec.WithoutValues; got != want {
+			t.Errorf("revision %d is without values: %v, want %v", i+1, got, want)
+		}
 	}
 }
