@@ -182,4 +182,7 @@ func (a *app) sayTested(done *api.ChangeRequestStatus) {
 		return
 	}
 	fmt.Fprintf(a.Err, "%d cases of policy tests pass\n", done.Tested)
+	if done.Unjudged > 0 {
+		fmt.Fprintf(a.Err, "warning: %d more pairs of ends of them were not judged; ripstop test says of which\n", done.Unjudged)
+	}
 }

@@ -71,6 +71,9 @@ type ChangeRequestStatus struct {
 	Writes []ChangeWritten `json:"writes,omitempty"`
 	// Tested is how many cases of PolicyTests were judged, if Test asked for it.
 	Tested int `json:"tested,omitempty"`
+	// Unjudged is how many pairs of ends of those cases were left out, since
+	// there are too many.
+	Unjudged int `json:"unjudged,omitempty"`
 	// LostWays are the ways into hosts that are open now and would be shut, up to
 	// MaxLostWays; LostHosts is into how many hosts one would be. UnseenHosts is
 	// how many hosts were not looked at because it took too long.

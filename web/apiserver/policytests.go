@@ -51,6 +51,9 @@ func (s *Server) judgeTests(ctx context.Context, r *request, req *api.ChangeRequ
 	}
 	results := policytest.Run(tests, w, maxTestQuestions)
 	req.Status.Tested = len(results)
+	for _, c := range results {
+		req.Status.Unjudged += c.Unjudged
+	}
 	return refusal(results)
 }
 

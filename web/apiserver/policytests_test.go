@@ -5,10 +5,12 @@ package apiserver
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/ripstop/ripstop/daemon/api"
+	"github.com/ripstop/ripstop/daemon/policytest"
 	"github.com/ripstop/ripstop/daemon/store"
 )
 
@@ -106,4 +108,19 @@ func TestChange_TestsAreForThoseWhoMayReadAll(t *testing.T) {
 		t.Errorf("message: %s", m)
 	}
 	a.wantAs(200, root, "POST", api.ChangeRequestPath, body(`,"test":true`))
+}
+
+// TestChange_SaysWhatItsTestsLeftOut: of a case of too many pairs.
+func TestChange_SaysWhatItsTestsLeftOut(t *testing.T) {
+	e := start(t, nil)
+	const hosts = 66
+	for i := range hosts {
+		e.want(201, "POST", "/apis/projectcalico.org/v3/hostendpoints", fmt.Sprintf(`{"apiVersion":"projectcalico.org/v3","kind":"HostEndpoint","metadata":{"name":"h%d","labels":{"side":"%d"}},"spec":{"node":"h%d","interfaceName":"eth0","expectedIPs":["10.0.0.%d"],"profiles":["projectcalico-default-allow"]}}`, i, i%2, i, i+1))
+	}
+	e.want(201, "POST", "/apis/ripstop.io/v1/policytests", `{"apiVersion":"ripstop.io/v1","kind":"PolicyTest","metadata":{"name":"t"},"spec":{"cases":[
+{"name":"all","from":{"selector":"side == '0'"},"to":{"selector":"side == '1'"},"protocol":"TCP","port":80,"expect":"Allow"}]}}`)
+	st, _ := askTests(t, e, 200, `"dryRun":true,"test":true`, allowing)
+	if want := hosts/2*hosts/2 - policytest.MaxOfCase; st.Tested != 1 || st.Unjudged != want {
+		t.Errorf("%d cases judged, %d pairs left out; want 1 and %d", st.Tested, st.Unjudged, want)
+	}
 }
