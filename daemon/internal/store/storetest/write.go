@@ -52,6 +52,7 @@ func writtenOver(t *testing.T, s store.Store) {
 		forged := api.Clone(o)
 		forged.Metadata().UID = "11111111-1111-4111-8111-111111111111"
 		forged.Metadata().CreationTimestamp = api.Time{Time: time.Unix(1, 0).UTC()}
+		forged.Metadata().Labels = map[string]string{"k": "v"} // else there is nothing to write
 		rev := mustPut(t, s, forged, store.Over(first))
 		got := mustGet(t, s, o.Key())
 		if a, b := first.Metadata(), got.Metadata(); a.UID != b.UID || !a.CreationTimestamp.Equal(b.CreationTimestamp.Time) || revisionOf(t, got) != rev {
