@@ -230,7 +230,9 @@ func (h *history) flush(ctx context.Context, g *growing) {
 func (h *history) record(ctx context.Context, rev *api.RevisionRecord) {
 	ctx, cancel := context.WithTimeout(ctx, historyTime)
 	defer cancel()
-	if h.gap.Swap(false) {
+	// A change that is rolled back is passed over by whoever goes back, so that
+	// its revision does not do.
+	if rev.Spec.Change != "" && h.gap.Load() || rev.Spec.Change == "" && h.gap.Swap(false) {
 		rev.Spec.WithoutValues = true
 	}
 	if err := changes.Record(ctx, h.store, rev); err != nil {

@@ -152,22 +152,24 @@ func TestHistory_WhatCouldNotBeReadIsNotTakenForNothing(t *testing.T) {
 func TestHistory_AfterAGapThereIsNoWayBack(t *testing.T) {
 	e := start(t, nil)
 	h := newHistory(e.mem, slog.New(slog.DiscardHandler))
-	record := func(ctx context.Context, name string) {
+	record := func(ctx context.Context, name, change string) {
 		rev := newRevision("u", "unix", "test", time.Now())
+		rev.Spec.Change = change
 		addObject(rev, api.Key{Kind: api.KindGlobalNetworkSet, Name: name}, nil, &api.GlobalNetworkSet{
 			TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkSet, APIVersion: api.VersionCalico}, Meta: api.Meta{Name: name}})
 		h.record(ctx, rev)
 	}
 	away, cancel := context.WithCancel(t.Context())
 	cancel()
-	record(away, "lost")
-	record(t.Context(), "next")
-	record(t.Context(), "last")
+	record(away, "lost", "")
+	record(t.Context(), "on trial", "c") // may be rolled back, and then does not count
+	record(t.Context(), "next", "")
+	record(t.Context(), "last", "")
 	objs, _, err := e.mem.List(t.Context(), api.KindRevision, store.ListOptions{})
-	if err != nil || len(objs) != 2 {
-		t.Fatalf("revisions: %v, %v; want two", objs, err)
+	if err != nil || len(objs) != 3 {
+		t.Fatalf("revisions: %v, %v; want three", objs, err)
 	}
-	for i, want := range []bool{true, false} {
+	for i, want := range []bool{true, true, false} {
 		if got := objs[i].(*api.RevisionRecord).Spec.WithoutValues; got != want {
 			t.Errorf("revision %d is without values: %v, want %v", i+1, got, want)
 		}
